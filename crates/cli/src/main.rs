@@ -1,0 +1,2 @@
+//! The `wenyi` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Text to `input_ids`.

@@ -1,0 +1,1 @@
+//! Weights, memory-mapped: a safetensors folder or a GGUF file.

@@ -1,0 +1,1 @@
+//! Vectors and documents, kept and found again.
