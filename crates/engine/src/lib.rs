@@ -7,5 +7,6 @@
 mod error;
 pub mod weights;
 pub mod tokenizer;
+pub mod encoder;
 
 pub use error::{Error, ErrorKind, Result};

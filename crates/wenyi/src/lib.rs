@@ -1,1 +1,9 @@
-//! The library people import.
+//! wenyi 文意, "the sense of a text": embeddings, a vector store and retrieval in one engine.
+//!
+//! The data's way: [`hub`] brings a model to this machine, [`embed`] turns texts into vectors with
+//! it, [`retrieve`] cuts documents into chunks, keeps them in a collection and finds them again.
+
+pub mod progress;
+pub mod hub;
+pub mod embed;
+pub mod retrieve;

@@ -1,0 +1,1 @@
+//! Models by name, brought to this machine by any road.
