@@ -32,12 +32,20 @@ impl Error {
 
     /// An input or output error at `path`.
     pub(crate) fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
-        ErrorKind::Io { path: path.as_ref().to_path_buf(), source }.into()
+        ErrorKind::Io {
+            path: path.as_ref().to_path_buf(),
+            source,
+        }
+        .into()
     }
 
     /// A file that is not what it should be.
     pub(crate) fn invalid(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
-        ErrorKind::InvalidFile { path: path.as_ref().to_path_buf(), reason: reason.into() }.into()
+        ErrorKind::InvalidFile {
+            path: path.as_ref().to_path_buf(),
+            reason: reason.into(),
+        }
+        .into()
     }
 
     /// A model whose `field` asks for maths that the engine does not have.
@@ -46,8 +54,12 @@ impl Error {
         value: impl Into<String>,
         expected: impl Into<String>,
     ) -> Self {
-        ErrorKind::Unsupported { field: field.into(), value: value.into(), expected: expected.into() }
-            .into()
+        ErrorKind::Unsupported {
+            field: field.into(),
+            value: value.into(),
+            expected: expected.into(),
+        }
+        .into()
     }
 }
 

@@ -39,7 +39,10 @@ pub trait Embedder: Send + Sync {
     ///
     /// As [`Embedder::embed`]; a question longer than the model is an error.
     fn embed_query(&self, text: &str) -> Result<Vec<f32>, EmbedError> {
-        let options = EmbedOptions { role: Role::Query, ..EmbedOptions::default() };
+        let options = EmbedOptions {
+            role: Role::Query,
+            ..EmbedOptions::default()
+        };
         Ok(self.embed(&[text], &options)?.values)
     }
 
@@ -55,7 +58,11 @@ pub trait Embedder: Send + Sync {
             overflow: Overflow::SplitMean,
             ..EmbedOptions::default()
         };
-        Ok(self.embed(texts, &options)?.iter().map(<[f32]>::to_vec).collect())
+        Ok(self
+            .embed(texts, &options)?
+            .iter()
+            .map(<[f32]>::to_vec)
+            .collect())
     }
 }
 

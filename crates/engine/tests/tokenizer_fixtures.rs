@@ -1,0 +1,257 @@
+//! The token ids of every parity fixture, as `transformers` computes them, exact.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use wenyi_engine::tokenizer::{Tokenizer, TokenizerOptions};
+
+/// Every fixture folder that has a tokenizer.
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut folders: Vec<_> = fs::read_dir(root)
+        .expect("fixtures are in the repository")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|folder| folder.join("tokenizer.json").exists())
+        .collect();
+    folders.sort();
+    assert!(
+        folders.len() >= 13,
+        "only {} fixtures with a tokenizer",
+        folders.len()
+    );
+    folders
+}
+
+fn expected(folder: &Path) -> Value {
+    let bytes = fs::read(folder.join("expected.json")).expect("fixture has expected.json");
+    serde_json::from_slice(&bytes).expect("expected.json is JSON")
+}
+
+fn list<'a>(expected: &'a Value, key: &str) -> &'a [Value] {
+    expected[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value
+        .as_array()
+        .expect("ids")
+        .iter()
+        .map(|id| id.as_u64().expect("id") as u32)
+        .collect()
+}
+
+/// The texts of a fixture: plain ones and those behind a prompt, with what is expected of them.
+fn texts(expected: &Value) -> Vec<(String, &Value)> {
+    let plain = list(expected, "texts");
+    let prompted = list(expected, "prompted").iter().map(|entry| {
+        let prompt = expected["prompts"][entry["prompt_name"].as_str().expect("name")].as_str();
+        let text = plain
+            .iter()
+            .find(|text| text["id"] == entry["text_id"])
+            .expect("text");
+        (
+            prompt.expect("prompt").to_owned() + text["text"].as_str().expect("text"),
+            entry,
+        )
+    });
+    plain
+        .iter()
+        .map(|text| (text["text"].as_str().expect("text").to_owned(), text))
+        .chain(prompted)
+        .collect()
+}
+
+#[test]
+fn every_text_has_the_ids_of_transformers() {
+    for folder in fixtures() {
+        let tokenizer = Tokenizer::open(&folder).expect("fixture opens");
+        let expected = expected(&folder);
+        let max_length = expected["max_length"].as_u64().expect("max_length") as usize;
+        for (text, entry) in texts(&expected) {
+            let tokens = tokenizer.encode(&text).expect("encodes");
+            let name = folder.display();
+            assert_eq!(
+                tokenizer.assemble(&tokens, max_length),
+                ids(&entry["input_ids"]),
+                "{name}: {text:?}"
+            );
+            if let Some(untruncated) = entry["n_tokens_untruncated"].as_u64() {
+                let around = tokenizer.prefix().len() + tokenizer.suffix().len();
+                assert_eq!(
+                    tokens.len() + around,
+                    untruncated as usize,
+                    "{name}: {text:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn special_tokens_can_be_read_as_text() {
+    let options = TokenizerOptions {
+        special_as_text: true,
+    };
+    let mut seen = 0;
+    for folder in fixtures() {
+        let tokenizer = Tokenizer::open_with(&folder, &options).expect("fixture opens");
+        let expected = expected(&folder);
+        let max_length = expected["max_length"].as_u64().expect("max_length") as usize;
+        for (text, entry) in texts(&expected) {
+            let as_text = entry.get("input_ids_special_as_text");
+            seen += usize::from(as_text.is_some());
+            let tokens = tokenizer.encode(&text).expect("encodes");
+            if entry.get("prompt_name").is_none() {
+                assert_eq!(
+                    tokenizer.assemble(&tokens, max_length),
+                    ids(as_text.unwrap_or(&entry["input_ids"])),
+                    "{}: {text:?}",
+                    folder.display()
+                );
+            }
+        }
+    }
+    assert!(seen >= 12, "only {seen} texts with special tokens");
+}
+
+#[test]
+fn every_pair_has_the_ids_and_types_of_transformers() {
+    let mut seen = 0;
+    for folder in fixtures() {
+        let expected = expected(&folder);
+        let pairs = list(&expected, "pairs");
+        if pairs.is_empty() {
+            continue;
+        }
+        let tokenizer = Tokenizer::open(&folder).expect("fixture opens");
+        let max_length = expected["max_length"].as_u64().expect("max_length") as usize;
+        for pair in pairs {
+            let encode = |key: &str| {
+                tokenizer
+                    .encode(pair[key].as_str().expect("text"))
+                    .expect("encodes")
+            };
+            let both = tokenizer.assemble_pair(&encode("query"), &encode("passage"), max_length);
+            assert_eq!(both.input_ids, ids(&pair["input_ids"]), "{pair}");
+            assert_eq!(both.token_type_ids, ids(&pair["token_type_ids"]), "{pair}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 6, "only {seen} pairs");
+}
+
+/// The template that was read off the post-processor agrees with running it on real texts.
+#[test]
+fn templates_agree_with_the_post_processor() {
+    for folder in fixtures() {
+        let tokenizer = Tokenizer::open(&folder).expect("fixture opens");
+        let mut library =
+            tokenizers::Tokenizer::from_file(folder.join("tokenizer.json")).expect("opens");
+        library.with_truncation(None).expect("no truncation");
+        library.with_padding(None);
+        let texts = ["", "a", "The fox.", "图书馆 学习"];
+        for first in texts {
+            let single = library.encode(first, true).expect("encodes");
+            let tokens = tokenizer.encode(first).expect("encodes");
+            assert_eq!(
+                tokenizer.assemble(&tokens, 512),
+                single.get_ids(),
+                "{}",
+                folder.display()
+            );
+            for second in texts {
+                let pair = library.encode((first, second), true).expect("encodes");
+                let other = tokenizer.encode(second).expect("encodes");
+                let both = tokenizer.assemble_pair(&tokens, &other, 512);
+                assert_eq!(both.input_ids, pair.get_ids(), "{}", folder.display());
+                assert_eq!(
+                    both.token_type_ids,
+                    pair.get_type_ids(),
+                    "{}",
+                    folder.display()
+                );
+            }
+        }
+    }
+}
+
+/// A folder with `vocab.txt` alone, as older BERT models ship it, yields the same ids.
+#[test]
+fn vocab_txt_alone_is_enough_for_bert() {
+    for name in ["bert", "bert_cls"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name);
+        let copy = tempfile::tempdir().expect("temporary folder");
+        for file in ["vocab.txt", "tokenizer_config.json"] {
+            fs::copy(folder.join(file), copy.path().join(file)).expect("copied");
+        }
+        let whole = Tokenizer::open(&folder).expect("opens");
+        let bare = Tokenizer::open(copy.path()).expect("opens");
+        assert_eq!(bare.special_ids(), whole.special_ids());
+        assert_eq!(bare.pair_template(), whole.pair_template());
+        for (text, _) in texts(&expected(&folder)) {
+            let tokens = bare.encode(&text).expect("encodes");
+            assert_eq!(
+                tokens,
+                whole.encode(&text).expect("encodes"),
+                "{name}: {text:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn special_ids_come_from_the_configuration() {
+    for folder in fixtures() {
+        let tokenizer = Tokenizer::open(&folder).expect("opens");
+        let pad = expected(&folder)["pad_token_id"].as_u64().expect("pad id") as u32;
+        assert_eq!(tokenizer.pad_id(), Some(pad), "{}", folder.display());
+        let largest = tokenizer.vocab_size() as u32 - 1;
+        assert!(
+            tokenizer.id_to_token(largest).is_some(),
+            "{}",
+            folder.display()
+        );
+        assert!(
+            tokenizer.id_to_token(largest + 1).is_none(),
+            "{}",
+            folder.display()
+        );
+    }
+}
+
+#[test]
+fn offsets_point_into_the_text() {
+    for folder in fixtures() {
+        let tokenizer = Tokenizer::open(&folder).expect("opens");
+        for (text, _) in texts(&expected(&folder)) {
+            let (tokens, offsets) = tokenizer.encode_with_offsets(&text).expect("encodes");
+            assert_eq!(tokens, tokenizer.encode(&text).expect("encodes"));
+            assert_eq!(tokens.len(), offsets.len());
+            for &(start, end) in &offsets {
+                assert!(start <= end && end <= text.len(), "{}", folder.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said() {
+    let message = |content: &str| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        fs::write(folder.path().join("tokenizer.json"), content).expect("written");
+        Tokenizer::open(folder.path())
+            .expect_err("refused")
+            .to_string()
+    };
+    assert!(message("{\"model\": {\"type\": \"BPE\"").contains("tokenizer.json"));
+    assert!(message("<html>").contains("expected a tokenizer in JSON"));
+    assert!(message(r#"{"model": {"type": "Quantum", "vocab": {}}}"#).contains("`Quantum`"));
+    let merges = r#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}"#;
+    assert!(message(merges).contains("tokenizer.json"));
+    let nothing = tempfile::tempdir().expect("temporary folder");
+    let error = Tokenizer::open(nothing.path()).expect_err("refused");
+    assert!(error.is_user_error() && error.to_string().contains("tokenizer.json"));
+}
