@@ -1,1 +1,23 @@
 //! Vectors and documents, kept and found again.
+//!
+//! The data's way: [`document`] says what is kept, a [`Collection`] keeps it in one SQLite file (a
+//! [`MemoryCollection`] in memory), and the exact search over packed rows finds the [`Hit`]s.
+//! The store knows nothing of models: it is told how wide the vectors are, and keeps the
+//! description of their space as opaque JSON for its caller to compare.
+//!
+//! **Greater is closer.** A score is the cosine of query and vector: both are kept at unit length,
+//! so their dot product is the cosine.
+
+mod error;
+pub mod document;
+mod distance;
+mod rows;
+mod collection;
+mod memory;
+
+pub use collection::{
+    CheckReport, Collection, CollectionInfo, CollectionOptions, Space, Statistics,
+};
+pub use document::{Chunk, Document, DocumentInfo, Filter, Hit, NewDocument};
+pub use error::{Error, ErrorKind, Result};
+pub use memory::{MemoryCollection, Point, ScoredPoint};

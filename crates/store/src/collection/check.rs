@@ -1,0 +1,105 @@
+//! Proves that a collection agrees with itself.
+
+use rusqlite::Connection;
+
+use super::Collection;
+use super::read::to_floats;
+use crate::Result;
+
+/// What [`Collection::check`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// What disagrees, in words; empty for a sound collection.
+    pub problems: Vec<String>,
+}
+
+impl CheckReport {
+    /// True if nothing disagrees.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// What must hold, each with a query that returns the rows for which it does not.
+const RULES: [(&str, &str); 5] = [
+    (
+        "chunks without a vector",
+        "SELECT id FROM chunks WHERE id NOT IN (SELECT chunk FROM vectors)",
+    ),
+    (
+        "vectors without a chunk",
+        "SELECT chunk FROM vectors WHERE chunk NOT IN (SELECT id FROM chunks)",
+    ),
+    (
+        "chunks without a document",
+        "SELECT id FROM chunks WHERE document NOT IN (SELECT id FROM documents)",
+    ),
+    (
+        "documents with another number of chunks than noted",
+        "SELECT id FROM documents WHERE num_chunks <>
+            (SELECT count(*) FROM chunks WHERE document = documents.id)",
+    ),
+    (
+        "documents with gaps between their chunks",
+        "SELECT document FROM chunks GROUP BY document
+            HAVING min(ordinal) <> 0 OR max(ordinal) <> count(*) - 1",
+    ),
+];
+
+impl Collection {
+    /// Reads the whole file and says what disagrees: pages and indexes (SQLite's `quick_check`),
+    /// chunks, documents and vectors with each other, and the values of every vector.
+    ///
+    /// # Errors
+    ///
+    /// If the file is too damaged to be read.
+    pub fn check(&self) -> Result<CheckReport> {
+        let dimensions = self.info.space.dimensions;
+        self.read(|connection| {
+            // One state of the file for all the rules, whatever is written meanwhile.
+            let state = connection.unchecked_transaction()?;
+            let mut problems = quick_check(&state)?;
+            for (rule, query) in RULES {
+                let mut select = state.prepare(query)?;
+                let ids = select.query_map([], |row| row.get(0))?;
+                let ids = ids.collect::<rusqlite::Result<Vec<i64>>>()?;
+                problems.extend(describe(rule, &ids));
+            }
+            problems.extend(describe(
+                "vectors of the wrong width, length or with NaN",
+                &bad_vectors(&state, dimensions)?,
+            ));
+            Ok(CheckReport { problems })
+        })
+    }
+}
+
+fn describe(rule: &str, ids: &[i64]) -> Option<String> {
+    let shown = &ids[..ids.len().min(10)];
+    (!ids.is_empty()).then(|| format!("{} {rule}, such as those with ids {shown:?}", ids.len()))
+}
+
+fn quick_check(state: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut select = state.prepare("PRAGMA quick_check")?;
+    let lines = select.query_map([], |row| row.get::<_, String>(0))?;
+    lines
+        .filter(|line| line.as_ref().map_or(true, |line| line != "ok"))
+        .collect()
+}
+
+fn bad_vectors(state: &Connection, dimensions: usize) -> rusqlite::Result<Vec<i64>> {
+    let mut select = state.prepare("SELECT chunk, vector FROM vectors ORDER BY chunk")?;
+    let mut vectors = select.query([])?;
+    let mut bad = Vec::new();
+    while let Some(vector) = vectors.next()? {
+        let blob = vector.get_ref(1)?.as_blob().unwrap_or_default();
+        let squared: f32 = to_floats(blob).map(|value| value * value).sum();
+        // Vectors enter at unit length; a NaN fails the comparison too.
+        let is_unit = (squared - 1.0).abs() < 1e-3;
+        if blob.len() != dimensions * size_of::<f32>() || !is_unit {
+            bad.push(vector.get(0)?);
+        }
+    }
+    Ok(bad)
+}

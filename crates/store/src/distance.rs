@@ -1,0 +1,121 @@
+//! Dot products of one packed row with one or four queries.
+//!
+//! The scan calls this for every row, so the queries of a batch share each row that is read. One
+//! body, [`dot_many`], is compiled once for each instruction set; the sum of a pair of vectors is
+//! taken in the same order however many queries share the row, so that a query's scores do not
+//! depend on its company.
+
+#![expect(
+    unsafe_code,
+    reason = "calls code compiled for instruction sets found at run time"
+)]
+
+/// Lanes of the accumulator: one AVX-512 register, two of AVX2, four of SSE2 or NEON.
+const LANES: usize = 16;
+
+/// Queries that share one reading of a row: their accumulators fit the registers of AVX2.
+pub(crate) const GROUP: usize = 4;
+
+/// An instruction set that this CPU was found to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Isa(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The best on this CPU.
+    pub(crate) fn best() -> Self {
+        Self::available()
+            .next_back()
+            .unwrap_or(Self(Level::Baseline))
+    }
+
+    /// All on this CPU, the slowest first.
+    pub(crate) fn available() -> impl DoubleEndedIterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let found = [
+            Some(Level::Baseline),
+            (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
+                .then_some(Level::Avx2),
+            is_x86_feature_detected!("avx512f").then_some(Level::Avx512),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let found = [Some(Level::Baseline)];
+        found.into_iter().flatten().map(Self)
+    }
+
+    /// The dot product of `row` with each of `queries`.
+    pub(crate) fn dots<const N: usize>(self, row: &[f32], queries: [&[f32]; N]) -> [f32; N] {
+        match self.0 {
+            // `mul_add` is one instruction on every 64-bit ARM, a call into libm elsewhere.
+            Level::Baseline => dot_many::<N, { cfg!(target_arch = "aarch64") }>(row, queries),
+            // SAFETY: an `Isa` can only be built for a level that this CPU reported.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { dot_many_avx2(row, queries) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { dot_many_avx512(row, queries) },
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn dot_many_avx2<const N: usize>(row: &[f32], queries: [&[f32]; N]) -> [f32; N] {
+    dot_many::<N, true>(row, queries)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn dot_many_avx512<const N: usize>(row: &[f32], queries: [&[f32]; N]) -> [f32; N] {
+    dot_many::<N, true>(row, queries)
+}
+
+/// The definition: lane `l` sums the products at `l`, `l + 16`, …; the lanes are added pairwise.
+#[inline(always)]
+fn dot_many<const N: usize, const FUSED: bool>(row: &[f32], queries: [&[f32]; N]) -> [f32; N] {
+    let queries = queries.map(|query| &query[..row.len()]);
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let query_blocks = queries.map(|query| query.as_chunks::<LANES>().0);
+    let mut sums = [[0.0f32; LANES]; N];
+    for (index, block) in blocks.iter().enumerate() {
+        for (sum, query) in sums.iter_mut().zip(query_blocks) {
+            let query = &query[index];
+            for lane in 0..LANES {
+                sum[lane] = multiply_add::<FUSED>(block[lane], query[lane], sum[lane]);
+            }
+        }
+    }
+    let tail = blocks.len() * LANES;
+    for (sum, query) in sums.iter_mut().zip(queries) {
+        for (lane, (a, b)) in rest.iter().zip(&query[tail..]).enumerate() {
+            sum[lane] = multiply_add::<FUSED>(*a, *b, sum[lane]);
+        }
+    }
+    sums.map(add_lanes)
+}
+
+#[inline(always)]
+fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[inline(always)]
+fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    // Adding zero turns -0 into 0: equal scores must tie.
+    lanes[0] + 0.0
+}

@@ -1,0 +1,281 @@
+//! What can go wrong between a document and its hit, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::ErrorCode;
+
+/// The result of a store operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the store: what came, what was expected, and where.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<ErrorKind>);
+
+impl Error {
+    /// What went wrong, with its data.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// True if the caller can cure it by other input; false for a failing machine or a bug.
+    #[must_use]
+    pub fn is_user_error(&self) -> bool {
+        match &*self.0 {
+            ErrorKind::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            ErrorKind::Full { .. }
+            | ErrorKind::Locked { .. }
+            | ErrorKind::Corrupt { .. }
+            | ErrorKind::Database { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// What the user can do about it, where we know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        self.0.hint()
+    }
+
+    /// What SQLite said about the file at `path`, told apart by what the user can do.
+    pub(crate) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_path_buf();
+        let reason = source.to_string();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => ErrorKind::NotSqlite { path },
+            Some(ErrorCode::ReadOnly) => ErrorKind::ReadOnly { path },
+            Some(ErrorCode::DiskFull) => ErrorKind::Full { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ErrorKind::Locked {
+                path,
+                waited: crate::collection::BUSY_TIMEOUT,
+            },
+            // A constraint can only fail when the rows of the file disagree with each other: the
+            // input was checked before it came here.
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::ConstraintViolation) => {
+                ErrorKind::Corrupt { path, reason }
+            }
+            _ => ErrorKind::Database {
+                path,
+                source: Box::new(source),
+            },
+        }
+        .into()
+    }
+
+    /// A file whose contents disagree with themselves.
+    pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
+        ErrorKind::Corrupt {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        }
+        .into()
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused.
+    #[error("cannot open `{}`: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// There is no such collection.
+    #[error("there is no collection at `{}`", path.display())]
+    NotFound {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A collection is to be made where there is one.
+    #[error("there is a collection at `{}` already", path.display())]
+    AlreadyExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not an SQLite database.
+    #[error("`{}` is not a collection: it is not an SQLite file", path.display())]
+    NotSqlite {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is an SQLite database of another program.
+    #[error(
+        "`{}` is not a collection: it is another program's SQLite file \
+         (application id {application_id:#010x}, expected {expected:#010x})",
+        path.display()
+    )]
+    NotWenyi {
+        /// The file.
+        path: PathBuf,
+        /// The application id in its header.
+        application_id: u32,
+        /// Ours.
+        expected: u32,
+    },
+    /// The file was written by a newer version.
+    #[error(
+        "`{}` has schema version {received}, this build reads up to {supported}",
+        path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// The newest version that this build knows.
+        supported: u32,
+        /// The file's version.
+        received: u32,
+    },
+    /// The file, its folder or the handle cannot be written.
+    #[error("collection `{}` is read-only", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot grow; what was acknowledged before is intact.
+    #[error("no space left for collection `{}`", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process kept the file to itself for too long.
+    #[error("collection `{}` is locked by another process (waited {waited:?})", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The file is damaged.
+    #[error("collection `{}` is damaged: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What disagrees.
+        reason: String,
+    },
+    /// SQLite failed in another way.
+    #[error("collection `{}`: {source}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A vector is wider or narrower than those of the collection.
+    #[error(
+        "{subject} has {received} dimensions, but collection `{collection}` expects {expected}"
+    )]
+    Width {
+        /// The collection's name.
+        collection: String,
+        /// Which vector: `the query`, `vector 3 of notes.md`.
+        subject: String,
+        /// The collection's width.
+        expected: usize,
+        /// The vector's width.
+        received: usize,
+    },
+    /// A vector holds NaN or infinity.
+    #[error("{subject} holds {value} at index {index}, expected finite numbers")]
+    NotFinite {
+        /// Which vector.
+        subject: String,
+        /// The index of the first bad value.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// A vector of zeros points nowhere, so no cosine can be told.
+    #[error("{subject} is zero, which has no direction")]
+    ZeroVector {
+        /// Which vector.
+        subject: String,
+    },
+    /// A document's chunks and vectors differ in number.
+    #[error("`{document}` has {chunks} chunks and {vectors} vectors")]
+    VectorCount {
+        /// The document's path, or `the call`.
+        document: String,
+        /// Its chunks or texts.
+        chunks: usize,
+        /// Its vectors.
+        vectors: usize,
+    },
+    /// A chunk's span, or another fact about a document, cannot be.
+    #[error("`{document}`: {reason}")]
+    InvalidDocument {
+        /// The document's path.
+        document: String,
+        /// What was expected and what came.
+        reason: String,
+    },
+    /// The collection's vectors live in another space than the caller's.
+    #[error("collection `{collection}` was made with {expected}, not with {received}")]
+    SpaceMismatch {
+        /// The collection's name.
+        collection: String,
+        /// The fingerprint that it was made with.
+        expected: String,
+        /// The caller's.
+        received: String,
+    },
+    /// A point with this id is there already, or twice in one call.
+    #[error("there is a point with id `{id}` already")]
+    DuplicateId {
+        /// The id.
+        id: String,
+    },
+    /// A collection of vectors without dimensions.
+    #[error("a collection needs 1 to {max} dimensions, not {received}")]
+    Dimensions {
+        /// What came.
+        received: usize,
+        /// The most.
+        max: usize,
+    },
+}
+
+impl ErrorKind {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotFound { .. } => "make it with `wenyi index FOLDER`".into(),
+            Self::AlreadyExists { .. } => "open it, or choose another file".into(),
+            Self::NotSqlite { .. } | Self::NotWenyi { .. } => {
+                "give the file of a collection, or a new file for one".into()
+            }
+            Self::NewerSchema { .. } => "use a newer wenyi, or index into a new file".into(),
+            Self::ReadOnly { .. } => {
+                "searching works; to change it, make the file and its folder writable".into()
+            }
+            Self::Full { .. } => "free some space and run the same command again; everything \
+                                  acknowledged before is intact"
+                .into(),
+            Self::Locked { .. } => "wait for the other process, or end it".into(),
+            Self::Corrupt { .. } => "restore the file from a backup, or remove it together with \
+                                     its `-wal` and `-shm` files and index again"
+                .into(),
+            Self::Width { .. } | Self::SpaceMismatch { .. } => {
+                "embed with the model that the collection was made with, or index into a new file"
+                    .into()
+            }
+            Self::NotFinite { .. } | Self::ZeroVector { .. } => {
+                "the vector comes from a broken model or reply; embed the text again".into()
+            }
+            Self::DuplicateId { .. } => "replace a point with `upsert`".into(),
+            _ => return None,
+        })
+    }
+}

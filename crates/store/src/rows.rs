@@ -1,0 +1,342 @@
+//! The packed rows and the exact scan over them: the part that memory and disk share.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::num::NonZero;
+use std::ops::Range;
+use std::thread;
+
+use crate::distance::{GROUP, Isa};
+use crate::{ErrorKind, Result};
+
+/// Rows that one block of the scan covers: at 384 dimensions 96 KiB, which stays in L2 while all
+/// queries of a batch pass over it.
+const BLOCK: usize = 64;
+
+/// Products (rows × queries × dimensions) that make a second thread worth its start: about 2 ms of
+/// one core's work, against some 50 µs to start a thread.
+const PRODUCTS_PER_THREAD: usize = 1 << 23;
+
+/// How far the squared length of a vector may be from 1 to be kept bit for bit. Normalising in f32
+/// leaves less than 10⁻⁶; what is further off would be seen in the fourth digit of a score.
+const UNIT_TOLERANCE: f64 = 1e-4;
+
+/// The closest rows of one query: `(score, row)`, best first.
+pub(crate) type Nearest = Vec<(f32, usize)>;
+
+/// The rows that a search may look at.
+#[derive(Clone, Debug)]
+pub(crate) enum Allowed {
+    All,
+    /// Rows with a rank in one of these ranges, which are sorted and disjoint.
+    Ranks(Vec<Range<u32>>),
+}
+
+impl Allowed {
+    #[inline]
+    fn contains(&self, rank: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ranks(ranges) => {
+                let after = ranges.partition_point(|range| range.start <= rank);
+                after > 0 && ranges[after - 1].contains(&rank)
+            }
+        }
+    }
+}
+
+/// Vectors side by side, each with a rank that orders rows of equal score.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    dimensions: usize,
+    values: Vec<f32>,
+    /// One a row; all different.
+    ranks: Vec<u32>,
+}
+
+impl Rows {
+    pub(crate) fn new(dimensions: usize) -> Self {
+        Self {
+            dimensions,
+            values: Vec::new(),
+            ranks: Vec::new(),
+        }
+    }
+
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ranks.len()
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.dimensions..(row + 1) * self.dimensions]
+    }
+
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.dimensions..(row + 1) * self.dimensions]
+    }
+
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        self.values.reserve_exact(additional * self.dimensions);
+        self.ranks.reserve_exact(additional);
+    }
+
+    pub(crate) fn push(&mut self, values: impl IntoIterator<Item = f32>, rank: u32) {
+        self.values.extend(values);
+        self.ranks.push(rank);
+        debug_assert_eq!(self.values.len(), self.ranks.len() * self.dimensions);
+    }
+
+    /// Keeps the rows for which `rank` says their new rank, in order.
+    pub(crate) fn retain(&mut self, mut rank: impl FnMut(usize) -> Option<u32>) {
+        let mut kept = 0;
+        for row in 0..self.len() {
+            let Some(rank) = rank(row) else { continue };
+            let from = row * self.dimensions;
+            self.values
+                .copy_within(from..from + self.dimensions, kept * self.dimensions);
+            self.ranks[kept] = rank;
+            kept += 1;
+        }
+        self.values.truncate(kept * self.dimensions);
+        self.ranks.truncate(kept);
+    }
+
+    /// The `top_k` rows closest to each query among the allowed ones: best first, equal scores by
+    /// rank.
+    pub(crate) fn search(
+        &self,
+        queries: &[&[f32]],
+        top_k: usize,
+        allowed: &Allowed,
+    ) -> Vec<Nearest> {
+        let products = self.len() * self.dimensions * queries.len();
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        self.search_on(
+            Isa::best(),
+            cores.min(1 + products / PRODUCTS_PER_THREAD),
+            queries,
+            top_k,
+            allowed,
+        )
+    }
+
+    /// [`Rows::search`] on a chosen instruction set and number of threads.
+    pub(crate) fn search_on(
+        &self,
+        isa: Isa,
+        threads: usize,
+        queries: &[&[f32]],
+        top_k: usize,
+        allowed: &Allowed,
+    ) -> Vec<Nearest> {
+        if top_k == 0 || self.len() == 0 {
+            return vec![Vec::new(); queries.len()];
+        }
+        let scan = Scan {
+            rows: self,
+            isa,
+            queries,
+            top_k,
+            allowed,
+        };
+        let share = self.len().div_ceil(threads.max(1));
+        let mut parts = thread::scope(|scope| {
+            let others: Vec<_> = (1..threads)
+                .map(|part| {
+                    let scan = &scan;
+                    scope.spawn(move || scan.run(scan.share(part, share)))
+                })
+                .collect();
+            let mut parts = vec![scan.run(scan.share(0, share))];
+            for other in others {
+                parts.push(
+                    other
+                        .join()
+                        .expect("the scan does not panic; this is a bug"),
+                );
+            }
+            parts
+        });
+        let mut all = parts.remove(0);
+        for part in parts {
+            for (best, more) in all.iter_mut().zip(part) {
+                for candidate in more.heap {
+                    best.offer(candidate);
+                }
+            }
+        }
+        all.into_iter().map(Best::into_nearest).collect()
+    }
+}
+
+/// One pass over some of the rows for all queries.
+struct Scan<'a> {
+    rows: &'a Rows,
+    isa: Isa,
+    queries: &'a [&'a [f32]],
+    top_k: usize,
+    allowed: &'a Allowed,
+}
+
+impl Scan<'_> {
+    fn share(&self, part: usize, share: usize) -> Range<usize> {
+        let rows = self.rows.len();
+        (part * share).min(rows)..((part + 1) * share).min(rows)
+    }
+
+    fn run(&self, rows: Range<usize>) -> Vec<Best> {
+        let mut best: Vec<Best> = self.queries.iter().map(|_| Best::new(self.top_k)).collect();
+        let mut block = Vec::with_capacity(BLOCK);
+        let mut next = rows.start;
+        while next < rows.end {
+            block.clear();
+            while next < rows.end && block.len() < BLOCK {
+                if self.allowed.contains(self.rows.ranks[next]) {
+                    block.push(next);
+                }
+                next += 1;
+            }
+            self.score(&block, &mut best);
+        }
+        best
+    }
+
+    fn score(&self, block: &[usize], best: &mut [Best]) {
+        let (groups, rest) = self.queries.as_chunks::<GROUP>();
+        for (group, queries) in groups.iter().enumerate() {
+            self.score_group(block, *queries, &mut best[group * GROUP..]);
+        }
+        let done = groups.len() * GROUP;
+        for (query, best) in rest.iter().zip(best[done..].chunks_mut(1)) {
+            self.score_group(block, [*query], best);
+        }
+    }
+
+    fn score_group<const N: usize>(
+        &self,
+        block: &[usize],
+        queries: [&[f32]; N],
+        best: &mut [Best],
+    ) {
+        for &row in block {
+            let scores = self.isa.dots(self.rows.row(row), queries);
+            let rank = self.rows.ranks[row];
+            for (score, best) in scores.into_iter().zip(&mut *best) {
+                best.offer(Candidate { score, rank, row });
+            }
+        }
+    }
+}
+
+/// The best candidates so far; the worst of them lies on top of the heap.
+struct Best {
+    top_k: usize,
+    heap: BinaryHeap<Candidate>,
+}
+
+impl Best {
+    fn new(top_k: usize) -> Self {
+        Self {
+            top_k,
+            heap: BinaryHeap::new(),
+        }
+    }
+
+    #[inline]
+    fn offer(&mut self, candidate: Candidate) {
+        if self.heap.len() < self.top_k {
+            self.heap.push(candidate);
+        } else if let Some(mut worst) = self.heap.peek_mut()
+            && candidate < *worst
+        {
+            *worst = candidate;
+        }
+    }
+
+    fn into_nearest(self) -> Nearest {
+        let sorted = self.heap.into_sorted_vec();
+        sorted
+            .into_iter()
+            .map(|candidate| (candidate.score, candidate.row))
+            .collect()
+    }
+}
+
+/// A row with its score; the smaller is the better one.
+struct Candidate {
+    score: f32,
+    rank: u32,
+    row: usize,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other
+            .score
+            .total_cmp(&self.score)
+            .then(self.rank.cmp(&other.rank))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
+
+/// Refuses a vector of the wrong width, or with NaN, infinity or nothing but zeros; `None` if it
+/// has unit length and can be taken as it is, otherwise the vector at unit length.
+pub(crate) fn to_unit(
+    vector: &[f32],
+    dimensions: usize,
+    collection: &str,
+    subject: &dyn Fn() -> String,
+) -> Result<Option<Vec<f32>>> {
+    if vector.len() != dimensions {
+        return Err(ErrorKind::Width {
+            collection: collection.into(),
+            subject: subject(),
+            expected: dimensions,
+            received: vector.len(),
+        }
+        .into());
+    }
+    if let Some(index) = vector.iter().position(|value| !value.is_finite()) {
+        return Err(ErrorKind::NotFinite {
+            subject: subject(),
+            index,
+            value: vector[index],
+        }
+        .into());
+    }
+    // In f64 no finite f32 can overflow or vanish when it is squared.
+    let squared: f64 = vector
+        .iter()
+        .map(|&value| f64::from(value) * f64::from(value))
+        .sum();
+    if squared == 0.0 {
+        return Err(ErrorKind::ZeroVector { subject: subject() }.into());
+    }
+    if (squared - 1.0).abs() <= UNIT_TOLERANCE {
+        return Ok(None);
+    }
+    let scale = squared.sqrt().recip();
+    Ok(Some(
+        vector
+            .iter()
+            .map(|&value| (f64::from(value) * scale) as f32)
+            .collect(),
+    ))
+}
