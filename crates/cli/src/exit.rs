@@ -1,0 +1,213 @@
+//! How the program ends: the one place that prints errors and chooses exit codes.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use wenyi::embed::EmbedError;
+use wenyi_engine::ErrorKind;
+
+use crate::interrupt;
+use crate::output::style;
+
+/// The user can cure it: wrong arguments, wrong input.
+const USER_ERROR: u8 = 2;
+/// The machine, the network or the program failed.
+const FAILURE: u8 = 1;
+/// Ended by Ctrl-C, as shells count it: 128 + SIGINT.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// An error of the command line's own: what came, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct UserError {
+    message: String,
+    hint: Option<String>,
+}
+
+impl UserError {
+    /// An error with this message, in the house form: lower case, no full stop, literals quoted.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The same with a remedy.
+    #[must_use]
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for UserError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UserError {}
+
+/// The user pressed Ctrl-C; what remains of the work is said by `message`.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// Prints what went wrong, if anything did, and returns the exit code.
+pub(crate) fn finish(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    // Whoever read our output (`head`, a closed pager) has seen enough: that is success.
+    if is_broken_pipe(&error) {
+        return ExitCode::SUCCESS;
+    }
+    let verdict = Verdict::of(&error);
+    // If stderr is closed too, there is nobody left to tell.
+    let _ = print(&mut io::stderr().lock(), &error, &verdict);
+    ExitCode::from(verdict.code)
+}
+
+/// What an error means to the one who ran the program.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    code: u8,
+    hint: Option<String>,
+}
+
+impl Verdict {
+    /// The outermost cause that knows decides.
+    fn of(error: &anyhow::Error) -> Self {
+        let verdict = error.chain().find_map(Self::of_cause);
+        verdict.unwrap_or(Self {
+            code: FAILURE,
+            hint: None,
+        })
+    }
+
+    fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if cause.is::<Stopped>() {
+            return Some(Self {
+                code: INTERRUPTED,
+                hint: None,
+            });
+        }
+        if let Some(error) = cause.downcast_ref::<UserError>() {
+            return Some(Self {
+                code: USER_ERROR,
+                hint: error.hint.clone(),
+            });
+        }
+        if let Some(EmbedError::Engine(error)) = cause.downcast_ref() {
+            return Some(Self::of_engine(error));
+        }
+        cause.downcast_ref().map(Self::of_engine)
+    }
+
+    fn of_engine(error: &wenyi_engine::Error) -> Self {
+        if matches!(error.kind(), ErrorKind::Cancelled) {
+            return Self {
+                code: INTERRUPTED,
+                hint: None,
+            };
+        }
+        Self::new(error.is_user_error(), error.hint())
+    }
+
+    fn new(is_user_error: bool, hint: Option<String>) -> Self {
+        Self {
+            code: if is_user_error { USER_ERROR } else { FAILURE },
+            hint,
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let written = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let serialised = || {
+            cause
+                .downcast_ref()
+                .and_then(serde_json::Error::io_error_kind)
+        };
+        written.or_else(serialised) == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn print(stderr: &mut impl Write, error: &anyhow::Error, verdict: &Verdict) -> io::Result<()> {
+    let style = style::stderr();
+    if verdict.code == INTERRUPTED && interrupt::requested() {
+        return writeln!(stderr, "{}: {error}", style.bold("stopped"));
+    }
+    writeln!(stderr, "{}: {error:#}", style.error("error"))?;
+    if let Some(hint) = &verdict.hint {
+        writeln!(stderr, "\n{}: {hint}", style.accent("hint"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    fn verdict(error: impl Into<anyhow::Error>) -> Verdict {
+        Verdict::of(&error.into())
+    }
+
+    #[test]
+    fn user_errors_end_with_2_and_others_with_1() {
+        assert_eq!(verdict(UserError::new("bad")).code, USER_ERROR);
+        assert_eq!(verdict(io::Error::other("disk on fire")).code, FAILURE);
+        let engine = wenyi_engine::Error::from(ErrorKind::Dimensions {
+            requested: 0,
+            available: 8,
+        });
+        assert_eq!(verdict(engine).code, USER_ERROR);
+    }
+
+    #[test]
+    fn the_hint_is_found_below_context_and_below_the_embedder() {
+        let engine = wenyi_engine::Error::from(ErrorKind::Dimensions {
+            requested: 9,
+            available: 8,
+        });
+        let error = Err::<(), _>(EmbedError::from(engine))
+            .context("while embedding")
+            .unwrap_err();
+        assert_eq!(verdict(error).hint.as_deref(), Some("choose 1 to 8"));
+    }
+
+    #[test]
+    fn stopping_ends_with_130() {
+        let engine = wenyi_engine::Error::from(ErrorKind::Cancelled);
+        assert_eq!(verdict(EmbedError::from(engine)).code, INTERRUPTED);
+        assert_eq!(
+            verdict(Stopped {
+                message: "3 texts kept".into()
+            })
+            .code,
+            INTERRUPTED
+        );
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        let error = io::Error::from(io::ErrorKind::BrokenPipe);
+        let error = Err::<(), _>(error).context("while writing").unwrap_err();
+        assert!(is_broken_pipe(&error));
+    }
+}

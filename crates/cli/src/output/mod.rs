@@ -1,0 +1,28 @@
+//! What people see: styles, wrapping by display width, tables, numbers; and JSON for programs.
+
+pub(crate) mod style;
+pub(crate) mod wrap;
+pub(crate) mod table;
+pub(crate) mod quantity;
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Writes `value` as the one JSON document of this run.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut stdout, value)?;
+    writeln!(stdout)?;
+    Ok(())
+}
+
+/// Columns of the terminal, or what suits a file or a pipe.
+pub(crate) fn width() -> usize {
+    const WITHOUT_TERMINAL: usize = 100;
+    // Longer lines are hard to read; shorter ones would tear tables apart.
+    const READABLE: std::ops::RangeInclusive<usize> = 40..=110;
+    let columns = terminal_size::terminal_size_of(io::stdout())
+        .map_or(WITHOUT_TERMINAL, |(width, _)| usize::from(width.0));
+    columns.clamp(*READABLE.start(), *READABLE.end())
+}
