@@ -99,6 +99,14 @@ pub enum ErrorKind {
         /// What the engine knows.
         expected: String,
     },
+    /// A folder without weights.
+    #[error("`{}` holds no weights, only {found:?}", path.display())]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+        /// The names in it.
+        found: Vec<String>,
+    },
     /// A weight is missing.
     #[error("`{}` has no tensor `{tensor}`", path.display())]
     MissingTensor {
@@ -201,6 +209,7 @@ impl ErrorKind {
             Self::InvalidFile { .. } | Self::NotFinite { .. } => {
                 "fetch the file again; `wenyi models verify` checks a model of the catalog".into()
             }
+            Self::NoWeights { found, .. } => no_weights_hint(found).into(),
             Self::Unsupported { .. } => "`wenyi models list` shows models that run".into(),
             Self::MissingTensor { .. } | Self::TensorShape { .. } => {
                 "weights and `config.json` belong to different models; fetch both again".into()
@@ -214,5 +223,17 @@ impl ErrorKind {
             Self::Dimensions { available, .. } => format!("choose 1 to {available}"),
             _ => return None,
         })
+    }
+}
+
+/// What to do about a folder that holds only the files `found`.
+fn no_weights_hint(found: &[String]) -> &'static str {
+    let is_torch = |name: &String| name.ends_with(".bin") || name.ends_with(".pt");
+    if found.iter().any(is_torch) {
+        "PyTorch's own files are not read; save the model again with `safe_serialization=True`, or \
+         take a repository that has `model.safetensors`"
+    } else {
+        "expected `model.safetensors`, `model.safetensors.index.json` with its shards, or a \
+         `.gguf` file; a download may have been stopped"
     }
 }
