@@ -1,0 +1,101 @@
+//! What can go wrong between a folder and an answer, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::embed::EmbedError;
+
+/// The result of a retrieval operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of retrieval: what came, what was expected, and where.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<ErrorKind>);
+
+impl Error {
+    /// What went wrong, with its data.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// True if the caller can cure it by other input; false for a failing machine or a bug.
+    #[must_use]
+    pub fn is_user_error(&self) -> bool {
+        match &*self.0 {
+            ErrorKind::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            ErrorKind::Embed(EmbedError::Engine(source)) => source.is_user_error(),
+            ErrorKind::Embed(_) | ErrorKind::Cancelled => false,
+            ErrorKind::EmptyQuery | ErrorKind::Option { .. } => true,
+        }
+    }
+
+    /// What the user can do about it, where we know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match &*self.0 {
+            ErrorKind::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "give a folder or a file that exists".into()
+            }
+            ErrorKind::Embed(EmbedError::Engine(source)) => return source.hint(),
+            ErrorKind::EmptyQuery => "ask in a few words, for example \
+                                      `wenyi search docs \"how do I install it?\"`"
+                .into(),
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
+        ErrorKind::Io {
+            path: path.as_ref().to_path_buf(),
+            source,
+        }
+        .into()
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+impl From<EmbedError> for Error {
+    fn from(source: EmbedError) -> Self {
+        ErrorKind::Embed(source).into()
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// The model failed.
+    #[error(transparent)]
+    Embed(EmbedError),
+    /// The question has no words.
+    #[error("the question is empty")]
+    EmptyQuery,
+    /// An option has a value that cannot be served.
+    #[error("`{option}` is `{value}`, expected {expected}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What came.
+        value: String,
+        /// What is possible.
+        expected: String,
+    },
+    /// The caller asked to stop.
+    #[error("stopped")]
+    Cancelled,
+}
