@@ -1,0 +1,196 @@
+//! Bringing a model here: which places to try, and what happens between the first byte and the
+//! finished folder.
+
+use std::path::PathBuf;
+
+use super::cache::Manifest;
+use super::catalog::{Repository, Source};
+use super::error::{ErrorKind, Result};
+use super::name::Wanted;
+use super::settings::Settings;
+use super::sources::{self, Delivery, Job};
+use super::{Hub, LocalModel, SourceKind};
+use crate::progress::Progress;
+
+/// How to pull.
+#[derive(Clone, Debug, Default)]
+pub struct PullOptions {
+    /// Where from; the catalog's order (or `WENYI_SOURCE`) if none.
+    pub origin: Option<Origin>,
+    /// A branch, tag or commit of the hub's repository.
+    pub revision: Option<String>,
+    /// Fetch it even if it is here.
+    pub again: bool,
+}
+
+/// Where a model is to come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A source of that kind.
+    Source(SourceKind),
+    /// A folder on this machine, such as a clone of the repository.
+    Folder(PathBuf),
+}
+
+/// A place to try, and the folder that what comes from it is installed in.
+pub(crate) struct Candidate {
+    pub(crate) revision: String,
+    pub(crate) source: Source,
+}
+
+impl Hub {
+    /// Fetches `wanted` unless another process does so first.
+    pub(super) fn fetch(
+        &self,
+        wanted: &Wanted,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<LocalModel> {
+        if self.settings.offline {
+            return Err(ErrorKind::Offline {
+                model: wanted.id.clone(),
+            }
+            .into());
+        }
+        let candidates = candidates(wanted, Some(options), &self.settings)?;
+        let _lock = self.cache.lock(&wanted.id, progress)?;
+        // The process that held the lock may have been fetching just this.
+        if !options.again
+            && let Some(found) = self.find(wanted, Some(options))?
+        {
+            return Ok(found);
+        }
+        let mut attempts = Vec::new();
+        for candidate in &candidates {
+            match self.deliver(wanted, candidate, progress) {
+                Ok(manifest) => return Ok(self.local(wanted.entry, manifest)),
+                Err(error) if candidates.len() == 1 || error.ends_the_search() => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    progress.note(&format!("{}: {error}", candidate.source));
+                    attempts.push((candidate.source.to_string(), error));
+                }
+            }
+        }
+        Err(ErrorKind::AllSources {
+            model: wanted.id.clone(),
+            attempts,
+        }
+        .into())
+    }
+
+    fn deliver(
+        &self,
+        wanted: &Wanted,
+        candidate: &Candidate,
+        progress: &dyn Progress,
+    ) -> Result<Manifest> {
+        let staging = self.cache.staging(&wanted.id, &candidate.revision)?;
+        let job = Job {
+            id: &wanted.id,
+            staging: &staging,
+            settings: &self.settings,
+            progress,
+        };
+        let delivery = sources::fetch(&candidate.source, &job)?;
+        self.finish(
+            wanted,
+            &candidate.revision,
+            candidate.source.to_string(),
+            delivery,
+        )
+    }
+
+    /// Installs what a source delivered.
+    fn finish(
+        &self,
+        wanted: &Wanted,
+        revision: &str,
+        source: String,
+        delivery: Delivery,
+    ) -> Result<Manifest> {
+        let mut manifest = Manifest::new(&wanted.id, revision, source, delivery.model);
+        manifest.commit = delivery.commit;
+        manifest.files = delivery.files;
+        let staging = self.cache.staging(&wanted.id, revision)?;
+        self.cache.install(&staging, &mut manifest)?;
+        Ok(manifest)
+    }
+}
+
+/// The places that `wanted` may come from, in the order to try.
+pub(crate) fn candidates(
+    wanted: &Wanted,
+    options: Option<&PullOptions>,
+    settings: &Settings,
+) -> Result<Vec<Candidate>> {
+    let revision = options
+        .and_then(|options| options.revision.clone())
+        .or(wanted.revision.clone());
+    let kind = match options.and_then(|options| options.origin.as_ref()) {
+        Some(Origin::Source(kind)) => Some(*kind),
+        _ => None,
+    };
+    let all = match wanted.entry {
+        Some(entry) => entry.sources.clone(),
+        None => {
+            let repository = Repository {
+                repository: wanted.id.clone(),
+                ..Repository::default()
+            };
+            vec![
+                Source::HuggingFace(repository.clone()),
+                Source::ModelScope(repository),
+            ]
+        }
+    };
+    let known = all.iter().map(|source| source.kind().to_string()).collect();
+    let mut chosen: Vec<Source> = match (kind, revision, &wanted.gguf) {
+        (None, None, None) => all,
+        (kind, revision, gguf) => (all.into_iter())
+            .filter(|source| kind.is_none_or(|kind| source.kind() == kind))
+            .filter_map(|source| pinned_to(source, revision.as_deref(), gguf.as_deref()))
+            .collect(),
+    };
+    // A preference orders the places; a choice, above, excludes the others.
+    if let Some(preferred) = settings.source {
+        chosen.sort_by_key(|source| source.kind() != preferred);
+    }
+    if chosen.is_empty() {
+        let source_kind = kind.map_or_else(|| "with revisions".into(), |kind| kind.to_string());
+        return Err(ErrorKind::NoSource {
+            model: wanted.id.clone(),
+            source_kind,
+            known,
+        }
+        .into());
+    }
+    let candidate = |source: Source| Candidate {
+        revision: source.revision(),
+        source,
+    };
+    Ok(chosen.into_iter().map(candidate).collect())
+}
+
+/// The source at another revision or file; none if it has no such thing.
+fn pinned_to(source: Source, revision: Option<&str>, gguf: Option<&str>) -> Option<Source> {
+    let at = |repository: Repository| {
+        if revision.is_none() && gguf.is_none() {
+            return repository;
+        }
+        // What is known of the files holds for the catalog's revision alone.
+        Repository {
+            revision: revision.map(String::from).or(repository.revision),
+            gguf: gguf.map(String::from).or(repository.gguf),
+            files: Vec::new(),
+            ..repository
+        }
+    };
+    match source {
+        Source::HuggingFace(repository) => Some(Source::HuggingFace(at(repository))),
+        Source::ModelScope(repository) => Some(Source::ModelScope(at(repository))),
+        Source::Wheel(_) if revision.is_some() || gguf.is_some() => None,
+        wheel @ Source::Wheel(_) => Some(wheel),
+    }
+}
