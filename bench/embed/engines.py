@@ -1,0 +1,155 @@
+"""The engines as the comparison sees them: processes that measure themselves on command."""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+LATENCY_SECONDS = 2.0
+
+
+class Worker:
+    """A peer in a process of its own (`worker.py`), kept loaded between measurements."""
+
+    def __init__(self, name: str, models: Path, threads: int, preload: Path | None) -> None:
+        self.name = name
+        environment = dict(os.environ)
+        if preload:
+            environment |= {"LD_PRELOAD": str(preload)}
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                HERE / "worker.py",
+                name,
+                "--models",
+                models,
+                "--threads",
+                str(threads),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=sys.stderr if os.environ.get("BENCH_VERBOSE") else subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, **command) -> dict:
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with status {self.process.wait()}")
+        return json.loads(line)
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.process.pid]
+
+    def batch_sizes(self, name: str) -> list[int]:
+        return self.ask(do="batch-sizes", set=name)["batch_sizes"]
+
+    def seconds(self, texts: Path, batch_size: int) -> float:
+        return self.ask(do="throughput", texts=str(texts), batch_size=batch_size)["seconds"]
+
+    def latency(self, name: str, text: str) -> dict[str, float]:
+        return self.ask(do="latency", text=text, seconds=LATENCY_SECONDS)
+
+    def vectors(self, texts: Path, batch_size: int) -> np.ndarray:
+        output = str(texts.with_suffix(f".{self.name.replace(':', '-')}.npy"))
+        self.ask(do="vectors", texts=str(texts), batch_size=batch_size, output=output)
+        return np.load(output)
+
+    def tokens(self, texts: Path) -> int:
+        return self.ask(do="tokens", texts=str(texts))["tokens"]
+
+    def peak_mib(self) -> float:
+        return self.ask(do="memory")["peak_mib"]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Wenyi:
+    """The `wenyi` program. `wenyi bench embed` loads, warms up and times itself."""
+
+    pids: list[int] = []
+
+    def __init__(
+        self, program: str, model: str, precision: str, options: argparse.Namespace, folder: Path
+    ) -> None:
+        self.name = f"wenyi:{precision}"
+        self.program = program
+        self.common = [
+            "--model",
+            model,
+            "--precision",
+            precision,
+            "--threads",
+            str(options.threads),
+        ]
+        self.folder = folder
+        isa = None if options.isa == "native" else options.isa
+        self.environment = dict(os.environ) | ({"WENYI_ISA": isa} if isa else {})
+        self.peak = 0.0
+
+    def run(self, *arguments: object) -> str:
+        command = [self.program, *map(str, arguments), *self.common]
+        result = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}: {result.stderr.strip()}")
+        return result.stdout
+
+    def bench(self, texts: Path, seconds: float) -> dict:
+        source = texts.with_suffix(".jsonl")
+        output = self.run("bench", "embed", "--json", "--input", source, "--seconds", seconds)
+        (measurement,) = json.loads(output)["results"]
+        self.peak = max(self.peak, measurement["peak_memory_bytes"] / 2**20)
+        return measurement
+
+    def batch_sizes(self, name: str) -> list[int]:
+        return [0]
+
+    def seconds(self, texts: Path, batch_size: int) -> float:
+        (rate,) = self.bench(texts, seconds=1)["rates"]
+        return rate["tokens"] / rate["tokens_per_second"]
+
+    def latency(self, name: str, text: str) -> dict[str, float]:
+        measurement = self.bench(self.one_text(text), LATENCY_SECONDS)
+        measured = measurement["query" if name == "q16" else "passage"]
+        return {"p50": measured["p50_ms"], "p99": measured["p99_ms"]}
+
+    def one_text(self, text: str) -> Path:
+        path = self.folder / "one.jsonl"
+        path.write_text(json.dumps({"text": text}) + "\n")
+        return path
+
+    def vectors(self, texts: Path, batch_size: int) -> np.ndarray:
+        output = texts.with_suffix(f".{self.name.replace(':', '-')}.npy")
+        source = texts.with_suffix(".jsonl")
+        self.run("embed", "--overflow", "truncate", "--input", source, "--output", output)
+        return np.load(output)
+
+    def peak_mib(self) -> float:
+        return self.peak
+
+    def close(self) -> None:
+        pass
+
+
+def first_vector(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds from process start to its end after one vector, and its peak memory in MiB."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    assert isinstance(usage, resource.struct_rusage)
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
