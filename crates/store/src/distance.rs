@@ -83,20 +83,19 @@ fn dot_many_avx512<const N: usize>(row: &[f32], queries: [&[f32]; N]) -> [f32; N
 fn dot_many<const N: usize, const FUSED: bool>(row: &[f32], queries: [&[f32]; N]) -> [f32; N] {
     let queries = queries.map(|query| &query[..row.len()]);
     let (blocks, rest) = row.as_chunks::<LANES>();
-    let query_blocks = queries.map(|query| query.as_chunks::<LANES>().0);
     let mut sums = [[0.0f32; LANES]; N];
     for (index, block) in blocks.iter().enumerate() {
-        for (sum, query) in sums.iter_mut().zip(query_blocks) {
-            let query = &query[index];
+        for (sum, query) in sums.iter_mut().zip(&queries) {
+            let query = &query[index * LANES..(index + 1) * LANES];
             for lane in 0..LANES {
                 sum[lane] = multiply_add::<FUSED>(block[lane], query[lane], sum[lane]);
             }
         }
     }
-    let tail = blocks.len() * LANES;
-    for (sum, query) in sums.iter_mut().zip(queries) {
-        for (lane, (a, b)) in rest.iter().zip(&query[tail..]).enumerate() {
-            sum[lane] = multiply_add::<FUSED>(*a, *b, sum[lane]);
+    for (sum, query) in sums.iter_mut().zip(&queries) {
+        let query = &query[blocks.len() * LANES..];
+        for (sum, (a, b)) in sum.iter_mut().zip(rest.iter().zip(query)) {
+            *sum = multiply_add::<FUSED>(*a, *b, *sum);
         }
     }
     sums.map(add_lanes)
@@ -118,4 +117,67 @@ fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
     }
     // Adding zero turns -0 into 0: equal scores must tie.
     lanes[0] + 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// |error| ≤ n·ε·Σ|aᵢbᵢ| is the forward bound of any summation order.
+    #[test]
+    fn dots_agree_with_f64_on_every_isa() {
+        let mut random = Random::new(7);
+        for length in 0..=515 {
+            let row = values(&mut random, length);
+            let queries: [_; GROUP] = std::array::from_fn(|_| values(&mut random, length));
+            for isa in Isa::available() {
+                let four = isa.dots(&row, queries.each_ref().map(Vec::as_slice));
+                for (query, four) in queries.iter().zip(four) {
+                    let products = row
+                        .iter()
+                        .zip(query)
+                        .map(|(a, b)| f64::from(*a) * f64::from(*b));
+                    let (exact, magnitude) =
+                        products.fold((0.0, 0.0), |(sum, all), x| (sum + x, all + x.abs()));
+                    let bound = length as f64 * f64::from(f32::EPSILON) * magnitude;
+                    assert!(
+                        (f64::from(four) - exact).abs() <= bound,
+                        "{isa:?} length {length}"
+                    );
+                    let [alone] = isa.dots(&row, [query]);
+                    assert_eq!(alone.to_bits(), four.to_bits(), "{isa:?} length {length}");
+                }
+            }
+        }
+    }
+
+    /// Values in [-1, 1).
+    fn values(random: &mut Random, length: usize) -> Vec<f32> {
+        (0..length)
+            .map(|_| random.below(1 << 24) as f32 / (1 << 23) as f32 - 1.0)
+            .collect()
+    }
+
+    #[test]
+    fn every_level_of_this_machine_is_tested() {
+        let levels: Vec<_> = Isa::available().collect();
+        assert_eq!(levels[0], Isa(Level::Baseline));
+        #[cfg(target_arch = "x86_64")]
+        {
+            let has = |level| levels.contains(&Isa(level));
+            assert_eq!(has(Level::Avx512), is_x86_feature_detected!("avx512f"));
+            assert_eq!(
+                has(Level::Avx2),
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+            );
+        }
+        assert_eq!(levels.last(), Some(&Isa::best()));
+    }
+
+    #[test]
+    fn a_negative_zero_ties_with_zero() {
+        let [score] = Isa::best().dots(&[-1.0], [&[0.0]]);
+        assert_eq!(score.to_bits(), 0);
+    }
 }

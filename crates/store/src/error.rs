@@ -25,7 +25,13 @@ impl Error {
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         match &*self.0 {
-            ErrorKind::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            ErrorKind::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::PermissionDenied
+            ),
             ErrorKind::Full { .. }
             | ErrorKind::Locked { .. }
             | ErrorKind::Corrupt { .. }
@@ -141,6 +147,12 @@ pub enum ErrorKind {
     /// The file, its folder or the handle cannot be written.
     #[error("collection `{}` is read-only", path.display())]
     ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its latest changes lie in a log that cannot be read without writing beside the file.
+    #[error("collection `{}` has changes in its `-wal` file that cannot be read", path.display())]
+    UnreadableLog {
         /// The file.
         path: PathBuf,
     },
@@ -260,6 +272,9 @@ impl ErrorKind {
             Self::ReadOnly { .. } => {
                 "searching works; to change it, make the file and its folder writable".into()
             }
+            Self::UnreadableLog { .. } => "make its folder writable, or copy the file with its \
+                                           `-wal` to a folder that is"
+                .into(),
             Self::Full { .. } => "free some space and run the same command again; everything \
                                   acknowledged before is intact"
                 .into(),

@@ -14,6 +14,8 @@ mod distance;
 mod rows;
 mod collection;
 mod memory;
+#[cfg(test)]
+mod random;
 
 pub use collection::{
     CheckReport, Collection, CollectionInfo, CollectionOptions, Space, Statistics,

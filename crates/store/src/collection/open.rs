@@ -1,7 +1,6 @@
 //! Makes and opens collection files.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -18,6 +17,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// The widest vectors: SQLite allows a blob of 10⁹ bytes, and no model comes near.
 const MAX_DIMENSIONS: usize = 65_536;
+
+/// Bytes of the smallest database: one page of the smallest size.
+const SMALLEST_DATABASE: u64 = 512;
 
 /// Bytes of a page: five vectors of 384 dimensions fill 94 % of it, where a page of 4 KiB (the
 /// default) holds two and wastes a quarter.
@@ -97,12 +99,16 @@ impl Collection {
 
 /// The absolute path of a file that exists. (Relative names such as `:memory:` mean something to
 /// SQLite; absolute ones never do.)
+///
+/// The file itself is left to SQLite: to open and close it here would drop the locks that other
+/// handles of this process hold on it (POSIX locks belong to the process, not to the handle).
 fn existing(path: &Path) -> Result<PathBuf> {
     let path = absolute(path)?;
     match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => {
-            let source = io::Error::from(io::ErrorKind::IsADirectory);
-            Err(ErrorKind::Io { path, source }.into())
+        Ok(metadata) if metadata.is_dir() => Err(refused(path, io::ErrorKind::IsADirectory)),
+        // SQLite takes a file of one byte for an empty one, and would write over it.
+        Ok(metadata) if !metadata.is_file() || (1..SMALLEST_DATABASE).contains(&metadata.len()) => {
+            Err(ErrorKind::NotSqlite { path }.into())
         }
         Ok(_) => Ok(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -110,6 +116,14 @@ fn existing(path: &Path) -> Result<PathBuf> {
         }
         Err(source) => Err(ErrorKind::Io { path, source }.into()),
     }
+}
+
+fn refused(path: PathBuf, kind: io::ErrorKind) -> Error {
+    ErrorKind::Io {
+        path,
+        source: kind.into(),
+    }
+    .into()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -135,7 +149,7 @@ fn open_writer(path: &Path, create: bool) -> Result<(Connection, PathBuf)> {
         configure(&connection)?;
         Ok(connection)
     };
-    let connection = open().map_err(|error| cannot_open(&path, error))?;
+    let connection = open().map_err(|error| cannot_write(&path, error))?;
     // Tells a foreign file before anything is written to it.
     let contents = schema::identify(&connection, &path)?;
     if connection.is_readonly("main").unwrap_or(false) {
@@ -149,7 +163,7 @@ fn open_writer(path: &Path, create: bool) -> Result<(Connection, PathBuf)> {
         }
         (Contents::Collection, _) => {}
     }
-    use_wal(&connection).map_err(|error| cannot_open(&path, error))?;
+    use_wal(&connection).map_err(|error| cannot_write(&path, error))?;
     // FULL syncs the log at every commit: what is acknowledged outlives kill -9 (as it would with
     // NORMAL) and a power cut too. The price is one sync a batch, see `upsert_documents`.
     let settings = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
@@ -191,7 +205,7 @@ fn open_reader(path: &Path) -> Result<Connection> {
         Err(error) if needs_immutable(path, &error) => connect_reader(path, true),
         other => other,
     };
-    let connection = connection.map_err(|error| cannot_open(path, error))?;
+    let connection = connection.map_err(|error| cannot_read(path, error))?;
     match schema::identify(&connection, path)? {
         Contents::Collection => Ok(connection),
         Contents::Nothing => Err(ErrorKind::NotFound {
@@ -218,12 +232,7 @@ fn connect_reader(path: &Path, immutable: bool) -> rusqlite::Result<Connection> 
 /// writes. That is only true when no log with commits lies beside the file.
 fn needs_immutable(path: &Path, error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
-        && Path::new(&log)
-            .metadata()
-            .map_or(true, |log| log.len() == 0)
+    matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) && !has_log(path)
 }
 
 fn immutable_uri(path: &Path) -> String {
@@ -239,25 +248,44 @@ fn immutable_uri(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// SQLite says no more than "unable to open"; the system can say why.
-fn cannot_open(path: &Path, error: rusqlite::Error) -> Error {
+/// SQLite says no more than "unable to open"; what lies around the file says why.
+fn cannot_write(path: &Path, error: rusqlite::Error) -> Error {
     if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
         return Error::sqlite(path, error);
     }
     let path = path.to_path_buf();
-    if path.exists() {
-        return match OpenOptions::new().read(true).open(&path) {
-            Ok(_) => ErrorKind::ReadOnly { path }.into(),
-            Err(source) => ErrorKind::Io { path, source }.into(),
-        };
-    }
     match path.parent().map(Path::metadata) {
         Some(Err(source)) => ErrorKind::Io { path, source }.into(),
-        _ => {
-            let source = io::Error::from(io::ErrorKind::PermissionDenied);
-            ErrorKind::Io { path, source }.into()
-        }
+        _ if path.exists() => ErrorKind::ReadOnly { path }.into(),
+        _ => refused(path, io::ErrorKind::PermissionDenied),
     }
+}
+
+/// As [`cannot_write`], for a file that exists.
+fn cannot_read(path: &Path, error: rusqlite::Error) -> Error {
+    if !matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    ) {
+        return Error::sqlite(path, error);
+    }
+    let path = path.to_path_buf();
+    if has_log(&path) {
+        return ErrorKind::UnreadableLog { path }.into();
+    }
+    refused(path, io::ErrorKind::PermissionDenied)
+}
+
+/// The file of the write-ahead log of the collection at `path`.
+pub(super) fn log_path(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// True if commits may lie in the log that are not in the file yet.
+fn has_log(path: &Path) -> bool {
+    log_path(path).metadata().is_ok_and(|log| log.len() > 0)
 }
 
 /// Makes the tables if the file has none; false if it has.

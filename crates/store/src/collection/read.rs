@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 
+use super::open::log_path;
 use super::{Collection, Statistics};
 use crate::document::{Chunk, Document, DocumentInfo, Hit};
 use crate::{Error, Result};
@@ -89,10 +90,8 @@ impl Collection {
                 Ok((count(row, 0)?, count(row, 1)?, row.get::<_, f64>(2)? as u64))
             })
         })?;
-        let mut log = self.path.as_os_str().to_owned();
-        log.push("-wal");
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-        let num_bytes = size(&self.path) + size(Path::new(&log));
+        let num_bytes = size(&self.path) + size(&log_path(&self.path));
         let dimensions = self.info.space.dimensions;
         Ok(Statistics {
             num_documents,

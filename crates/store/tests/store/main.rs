@@ -1,0 +1,18 @@
+//! What the store promises, seen from outside.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is its task"
+)]
+
+mod fixtures;
+mod keeps;
+mod conformance;
+mod model;
+mod concurrency;
+mod kill;
+mod refuses;
+mod read_only;
+
+#[path = "../../src/random.rs"]
+mod random;
