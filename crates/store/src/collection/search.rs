@@ -142,14 +142,18 @@ impl Packed {
         self.documents = documents;
         let mut known = live.iter().copied().peekable();
         let chunk_ids = std::mem::take(&mut self.chunk_ids);
+        // Ids and rows stay in step, so that a reading that fails half-way can be taken up again.
+        let kept = &mut self.chunk_ids;
         self.rows.retain(|row| {
             while known.next_if(|(id, _)| *id < chunk_ids[row]).is_some() {}
             known
                 .next_if(|(id, _)| *id == chunk_ids[row])
-                .map(|(_, rank)| rank)
+                .map(|(id, rank)| {
+                    kept.push(id);
+                    rank
+                })
         });
         let last = chunk_ids.last().copied().unwrap_or(0);
-        self.chunk_ids = live.iter().map(|(id, _)| *id).collect();
         let new = &live[live.partition_point(|(id, _)| *id <= last)..];
         if self.rows.len() + new.len() != live.len() {
             return Err(Error::corrupt(
@@ -170,6 +174,7 @@ impl Packed {
     ) -> Result<()> {
         let at = |error| Error::sqlite(path, error);
         self.rows.reserve(new.len());
+        self.chunk_ids.reserve_exact(new.len());
         let select = "SELECT chunk, vector FROM vectors WHERE chunk > ?1 ORDER BY chunk";
         let mut select = state.prepare_cached(select).map_err(at)?;
         let mut vectors = select.query([last]).map_err(at)?;
@@ -184,6 +189,7 @@ impl Packed {
             match rank {
                 Some(rank) if blob.len() == self.rows.dimensions() * size_of::<f32>() => {
                     self.rows.push(to_floats(blob), rank);
+                    self.chunk_ids.push(id);
                 }
                 _ => return Err(disagree(path, id)),
             }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use wenyi_store::{Collection, Error, ErrorKind, Filter, Space};
 
-use crate::fixtures::{assert_clean, document, options, place};
+use crate::fixtures::{assert_clean, document, found, options, place};
 use crate::random::Random;
 
 const X: &[f32] = &[1.0, 0.0];
@@ -268,6 +268,14 @@ fn disagreements_are_found_by_search_and_check() {
         again.is_err(),
         "a failed reading must not be taken for a finished one"
     );
+
+    let repair = "INSERT INTO vectors VALUES (2, x'0000803F00000000');
+                  UPDATE vectors SET vector = x'0000803F00000000' WHERE chunk = 3;
+                  UPDATE documents SET num_chunks = 1 WHERE path = 'a'";
+    other.execute_batch(repair).unwrap();
+    let hits = found(&collection, X, 5, &Filter::default());
+    assert_eq!(hits, [("a".into(), 0), ("b".into(), 0), ("b".into(), 1)]);
+    assert_clean(&collection);
 }
 
 #[test]
