@@ -65,6 +65,20 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
+/// Another process of ours failed; it has told the user why.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    pub(crate) code: u8,
+}
+
+impl fmt::Display for Relayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a process ended with exit code {}", self.code)
+    }
+}
+
+impl std::error::Error for Relayed {}
+
 /// Prints what went wrong, if anything did, and returns the exit code.
 pub(crate) fn finish(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
@@ -73,6 +87,9 @@ pub(crate) fn finish(result: anyhow::Result<()>) -> ExitCode {
     // Whoever read our output (`head`, a closed pager) has seen enough: that is success.
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
+    }
+    if let Some(relayed) = error.downcast_ref::<Relayed>() {
+        return ExitCode::from(relayed.code);
     }
     let verdict = Verdict::of(&error);
     // If stderr is closed too, there is nobody left to tell.
@@ -113,23 +130,39 @@ impl Verdict {
         if let Some(EmbedError::Engine(error)) = cause.downcast_ref() {
             return Some(Self::of_engine(error));
         }
+        if let Some(error) = cause.downcast_ref::<wenyi_store::Error>() {
+            return Some(Self::of_library(false, error.is_user_error(), error.hint()));
+        }
+        if let Some(error) = cause.downcast_ref::<wenyi::hub::Error>() {
+            let cancelled = matches!(error.kind(), wenyi::hub::ErrorKind::Cancelled);
+            return Some(Self::of_library(
+                cancelled,
+                error.is_user_error(),
+                error.hint(),
+            ));
+        }
         cause.downcast_ref().map(Self::of_engine)
     }
 
     fn of_engine(error: &wenyi_engine::Error) -> Self {
-        if matches!(error.kind(), ErrorKind::Cancelled) {
-            return Self {
-                code: INTERRUPTED,
-                hint: None,
-            };
-        }
-        Self::new(error.is_user_error(), error.hint())
+        let cancelled = matches!(error.kind(), ErrorKind::Cancelled);
+        Self::of_library(cancelled, error.is_user_error(), error.hint())
     }
 
-    fn new(is_user_error: bool, hint: Option<String>) -> Self {
-        Self {
-            code: if is_user_error { USER_ERROR } else { FAILURE },
-            hint,
+    fn of_library(is_cancelled: bool, is_user_error: bool, hint: Option<String>) -> Self {
+        match (is_cancelled, is_user_error) {
+            (true, _) => Self {
+                code: INTERRUPTED,
+                hint: None,
+            },
+            (_, true) => Self {
+                code: USER_ERROR,
+                hint,
+            },
+            (_, false) => Self {
+                code: FAILURE,
+                hint,
+            },
         }
     }
 }
@@ -151,11 +184,27 @@ fn print(stderr: &mut impl Write, error: &anyhow::Error, verdict: &Verdict) -> i
     if verdict.code == INTERRUPTED && interrupt::requested() {
         return writeln!(stderr, "{}: {error}", style.bold("stopped"));
     }
-    writeln!(stderr, "{}: {error:#}", style.error("error"))?;
+    writeln!(stderr, "{}: {}", style.error("error"), chain(error))?;
     if let Some(hint) = &verdict.hint {
         writeln!(stderr, "\n{}: {hint}", style.accent("hint"))?;
     }
     Ok(())
+}
+
+/// The causes, outermost first, as `{:#}` prints them, but none twice: many libraries put the
+/// cause's words into their own.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.ends_with(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -201,6 +250,19 @@ mod tests {
             })
             .code,
             INTERRUPTED
+        );
+    }
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let kind = ErrorKind::Io {
+            path: "模型".into(),
+            source: io::ErrorKind::NotFound.into(),
+        };
+        let error = anyhow::Error::from(wenyi_engine::Error::from(kind)).context("while opening");
+        assert_eq!(
+            chain(&error),
+            "while opening: cannot read `模型`: entity not found"
         );
     }
 

@@ -1,6 +1,8 @@
 //! The verbs, one file each.
 
 mod embed;
+mod models;
+mod bench;
 
 use std::time::Instant;
 
@@ -10,14 +12,17 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Embed(embed::Arguments),
+    Models(models::Arguments),
+    Bench(bench::Arguments),
 }
 
 impl Command {
     /// Does it; `started` is when the program began.
     pub(crate) fn run(self, started: Instant) -> anyhow::Result<()> {
-        let _ = started;
         match self {
             Self::Embed(arguments) => embed::run(&arguments),
+            Self::Models(arguments) => models::run(&arguments),
+            Self::Bench(arguments) => bench::run(&arguments, started),
         }
     }
 }
