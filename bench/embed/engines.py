@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -20,25 +19,20 @@ class Worker:
 
     def __init__(self, name: str, models: Path, threads: int, preload: Path | None) -> None:
         self.name = name
-        environment = dict(os.environ)
-        if preload:
-            environment |= {"LD_PRELOAD": str(preload)}
+        self.environment = dict(os.environ) | ({"LD_PRELOAD": str(preload)} if preload else {})
+        self.command = [sys.executable, str(HERE / "worker.py"), name, "--models", str(models)]
+        self.command += ["--threads", str(threads)]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                HERE / "worker.py",
-                name,
-                "--models",
-                models,
-                "--threads",
-                str(threads),
-            ],
+            self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=sys.stderr if os.environ.get("BENCH_VERBOSE") else subprocess.DEVNULL,
             text=True,
-            env=environment,
+            env=self.environment,
         )
+
+    def first_vector(self) -> tuple[float, float]:
+        return time_process([*self.command, "--once"], self.environment)
 
     def ask(self, **command) -> dict:
         self.process.stdin.write(json.dumps(command) + "\n")
@@ -131,11 +125,16 @@ class Wenyi:
         path.write_text(json.dumps({"text": text}) + "\n")
         return path
 
-    def vectors(self, texts: Path, batch_size: int) -> np.ndarray:
+    def vectors(self, texts: Path, batch_size: int, role: str = "plain") -> np.ndarray:
         output = texts.with_suffix(f".{self.name.replace(':', '-')}.npy")
         source = texts.with_suffix(".jsonl")
-        self.run("embed", "--overflow", "truncate", "--input", source, "--output", output)
+        what = ["--role", role, "--overflow", "truncate"]
+        self.run("embed", *what, "--input", source, "--output", output)
         return np.load(output)
+
+    def first_vector(self) -> tuple[float, float]:
+        command = [self.program, "embed", "hello", "--json", *self.common]
+        return time_process(command, self.environment)
 
     def peak_mib(self) -> float:
         return self.peak
@@ -144,12 +143,15 @@ class Wenyi:
         pass
 
 
-def first_vector(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds from process start to its end after one vector, and its peak memory in MiB."""
+def time_process(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds from the start of a process to its end, and its peak memory in MiB."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
-    assert isinstance(usage, resource.struct_rusage)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
+    # Linux counts `ru_maxrss` in KiB.
     return time.perf_counter() - start, usage.ru_maxrss / 1024

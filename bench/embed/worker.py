@@ -63,10 +63,14 @@ def main() -> None:
     parser.add_argument("engine")
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--once", action="store_true", help="embed one text and end")
     arguments = parser.parse_args()
     # Libraries print to standard output at times; the answers keep it for themselves.
     answers, sys.stdout = sys.stdout, sys.stderr
     peer = open_peer(arguments.engine, arguments.models, arguments.threads)
+    if arguments.once:
+        peer.embed_one("hello")
+        return
     for line in sys.stdin:
         print(json.dumps(answer(peer, json.loads(line))), file=answers, flush=True)
 
