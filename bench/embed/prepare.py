@@ -9,8 +9,11 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
-CALIBRATION_TEXTS = 300
+from texts import calibration_texts
+
+CALIBRATION_TEXTS = 200
 
 
 def minilm() -> Path:
@@ -19,7 +22,15 @@ def minilm() -> Path:
     return Path(package.origin).parent / "model"
 
 
-def prepare(folder: Path, calibration: list[str]) -> None:
+def minilm_tokenizer() -> Tokenizer:
+    """Its tokenizer, without the padding and truncation that its file asks for."""
+    tokenizer = Tokenizer.from_file(str(minilm() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def prepare(folder: Path, data: Path) -> None:
     """Makes the files that are missing in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     fp32 = folder / "model.onnx"
@@ -28,7 +39,7 @@ def prepare(folder: Path, calibration: list[str]) -> None:
     if not (folder / "model_int8.onnx").exists():
         quantize_onnxruntime(fp32, folder / "model_int8.onnx")
     if not (folder / "model_int8.xml").exists():
-        quantize_openvino(fp32, folder / "model_int8.xml", calibration)
+        quantize_openvino(fp32, folder / "model_int8.xml", data)
 
 
 def export_onnx(path: Path) -> None:
@@ -69,13 +80,11 @@ def quantize_onnxruntime(source: Path, target: Path) -> None:
     quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True)
 
 
-def quantize_openvino(source: Path, target: Path, calibration: list[str]) -> None:
+def quantize_openvino(source: Path, target: Path, data: Path) -> None:
     import nncf
     import openvino
-    from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(minilm() / "tokenizer.json"))
-    tokenizer.no_padding()
+    tokenizer = minilm_tokenizer()
 
     def inputs(text: str) -> dict[str, np.ndarray]:
         encoding = tokenizer.encode(text)
@@ -85,9 +94,11 @@ def quantize_openvino(source: Path, target: Path, calibration: list[str]) -> Non
             "token_type_ids": np.array([encoding.type_ids]),
         }
 
+    # Calibrated on sentences alone, long texts come out at cosine 0.915 instead of 0.996.
+    calibration = calibration_texts(data, tokenizer, CALIBRATION_TEXTS)
     quantized = nncf.quantize(
         openvino.Core().read_model(source),
-        nncf.Dataset(calibration[:CALIBRATION_TEXTS], inputs),
+        nncf.Dataset(calibration, inputs),
         model_type=nncf.ModelType.TRANSFORMER,
         subset_size=CALIBRATION_TEXTS,
     )

@@ -41,17 +41,29 @@ def short_set(data: Path, tokenizer: Tokenizer) -> TextSet:
 
 def long_set(data: Path, tokenizer: Tokenizer) -> TextSet:
     """Passages of the Rust book's prose, cut at word ends just below 256 tokens."""
+    texts = passages(data, tokenizer, LONG_PASSAGES)
+    return TextSet("long256", texts, count(tokenizer, texts))
+
+
+def calibration_texts(data: Path, tokenizer: Tokenizer, number: int) -> list[str]:
+    """Sentences and passages, half and half, that are not measured, for static quantisation."""
+    sentences = [row[0] for row in sts_pairs(data / "sts" / "stsb-en-train.csv")]
+    later = passages(data, tokenizer, LONG_PASSAGES + number // 2)[LONG_PASSAGES:]
+    return [*sentences[: number // 2], *later]
+
+
+def passages(data: Path, tokenizer: Tokenizer, number: int) -> list[str]:
     files = sorted((data / "docs" / "rust-book-en").rglob("*.md"))
     prose = " ".join(without_code(file.read_text(encoding="utf-8")) for file in files)
     words = prose.split()
-    passages: list[str] = []
+    texts: list[str] = []
     start = 0
-    while len(passages) < LONG_PASSAGES and start < len(words):
+    while len(texts) < number and start < len(words):
         # No word takes less than one token, so 256 words are always enough to choose from.
         passage = longest_prefix(tokenizer, words[start : start + LONG_TOKENS])
-        passages.append(passage)
+        texts.append(passage)
         start += len(passage.split())
-    return TextSet("long256", passages, count(tokenizer, passages))
+    return texts
 
 
 def without_code(markdown: str) -> str:

@@ -10,7 +10,6 @@ be kept loaded and measured in turns.
 
 import argparse
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -38,6 +37,13 @@ def latency(peer: Peer, text: str, seconds: float) -> dict:
     return {"p50": p50, "p99": p99}
 
 
+def peak_mib() -> float:
+    """Most resident memory so far. `ru_maxrss` would also count the process that started this."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
 def answer(peer: Peer, command: dict) -> dict:
     texts = json.loads(Path(command["texts"]).read_text()) if "texts" in command else []
     match command["do"]:
@@ -53,8 +59,7 @@ def answer(peer: Peer, command: dict) -> dict:
         case "tokens":
             return {"tokens": peer.tokens(texts)}
         case "memory":
-            # Linux counts `ru_maxrss` in KiB.
-            return {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+            return {"peak_mib": peak_mib()}
     raise ValueError(f"unknown command `{command['do']}`")
 
 
@@ -70,6 +75,7 @@ def main() -> None:
     peer = open_peer(arguments.engine, arguments.models, arguments.threads)
     if arguments.once:
         peer.embed_one("hello")
+        print(json.dumps({"peak_mib": peak_mib()}), file=answers)
         return
     for line in sys.stdin:
         print(json.dumps(answer(peer, json.loads(line))), file=answers, flush=True)
