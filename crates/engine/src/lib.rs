@@ -5,6 +5,7 @@
 //! embedding, a relevance score or a sparse vector.
 
 mod error;
+mod kernels;
 pub mod weights;
 pub mod tokenizer;
 pub mod encoder;

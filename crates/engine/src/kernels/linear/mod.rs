@@ -1,0 +1,278 @@
+//! The linear layer: activations times packed weights, plus bias, in three precisions.
+//!
+//! Weights are packed once, at load, into panels of 32 outputs, input by input, so that a tile reads
+//! them in one stream. The integer precisions scale each row of activations at run time and each
+//! output's weights at load; their sums are exact, so they do not depend on the instruction set.
+
+mod pack;
+mod quantize;
+pub(crate) mod tile;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use self::tile::{ByF32, ByI8, ByI16, Factors, Product, for_row_tiles};
+use super::buffer::Buffer;
+use super::isa::Isa;
+use super::rows::{PANEL, Rows};
+use super::simd::{Kernel, Simd, run};
+
+pub(crate) use pack::WeightSource;
+
+/// The number format of a layer's products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// 32-bit floating point.
+    F32,
+    /// 16-bit integers with a scale for each row: at least 10 significant bits, where bf16 has 8.
+    I16,
+    /// 8-bit integers with a scale for each row.
+    I8,
+}
+
+/// Packed weights.
+#[derive(Debug)]
+enum Panels {
+    F32(Buffer<f32>),
+    I16 {
+        weights: Buffer<i16>,
+        /// One factor an output.
+        scales: Buffer<f32>,
+        /// The largest activation such that no sum can leave 32 bits.
+        limit: f32,
+    },
+    I8 {
+        weights: Buffer<i8>,
+        scales: Buffer<f32>,
+        /// −128 · Σ weights of each output: undoes the shift of unsigned activations.
+        starts: Buffer<i32>,
+    },
+}
+
+/// A linear layer, `[rows, in_features] → [rows, out_features]`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    in_features: usize,
+    out_features: usize,
+    panels: Panels,
+    /// Padded to whole panels.
+    bias: Buffer<f32>,
+}
+
+/// Activations in the format of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'a> {
+    words: Rows<'a, f32>,
+    scales: Rows<'a, f32>,
+}
+
+/// Memory for the integer activations of some rows.
+#[derive(Debug)]
+pub(crate) struct InputScratch {
+    words: Buffer<f32>,
+    scales: Buffer<f32>,
+}
+
+impl InputScratch {
+    /// Room for `rows` rows of `features` numbers.
+    pub(crate) fn new(rows: usize, features: usize) -> Self {
+        let stride = super::rows::padded(features);
+        Self { words: Buffer::zeroed(rows * stride), scales: Buffer::zeroed(rows) }
+    }
+
+    /// As a shared matrix of at most `rows` rows for layers with `features` inputs.
+    pub(crate) fn lend(&mut self, rows: usize, features: usize) -> Input<'_> {
+        let stride = super::rows::padded(features);
+        self.words.reserve(rows * stride);
+        self.scales.reserve(rows);
+        Input {
+            words: Rows::new(&mut self.words, rows, stride),
+            scales: Rows::new(&mut self.scales, rows, 1),
+        }
+    }
+}
+
+impl Linear {
+    /// Number of outputs.
+    pub(crate) fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// Number of inputs.
+    pub(crate) fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// Panels of outputs, the unit in which the layer is shared out.
+    pub(crate) fn num_panels(&self) -> usize {
+        self.out_features.div_ceil(PANEL)
+    }
+
+    /// Turns the given rows of `from` into this layer's format. `f32` layers read `from` itself.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses these rows of `from` or of `scratch` meanwhile; columns of `from` beyond the
+    /// layer's inputs are zero.
+    pub(crate) unsafe fn prepare<'a>(
+        &self,
+        isa: Isa,
+        from: Rows<'a, f32>,
+        rows: Range<usize>,
+        scratch: Input<'a>,
+    ) -> Input<'a> {
+        let (limit, format) = match self.panels {
+            Panels::F32(_) => return Input { words: from, scales: scratch.scales },
+            Panels::I16 { limit, .. } => (limit, Format::I16),
+            Panels::I8 { .. } => (127.0, Format::I8),
+        };
+        // SAFETY: the caller's; the scratch has the same rows and at least as many bytes a row.
+        unsafe {
+            run(
+                isa,
+                quantize::Quantize {
+                    from,
+                    rows,
+                    features: self.in_features,
+                    limit,
+                    format,
+                    words: scratch.words,
+                    scales: scratch.scales,
+                },
+            );
+        }
+        scratch
+    }
+
+    /// Writes the given panels of outputs of the given rows into `out`, columns from
+    /// `panel · 32`; the columns that pad the last panel become zero.
+    ///
+    /// # Safety
+    ///
+    /// `input` was prepared by this layer for these rows; nobody else uses this part of `out`.
+    pub(crate) unsafe fn multiply(
+        &self,
+        isa: Isa,
+        input: Input<'_>,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        out: Rows<'_, f32>,
+    ) {
+        assert!(panels.end <= self.num_panels() && out.stride() >= self.num_panels() * PANEL);
+        assert!(rows.end <= out.rows() && rows.end <= input.words.rows());
+        let unsigned = isa.unsigned_activations();
+        let job = Multiply { layer: self, input, rows, panels, out, unsigned };
+        // SAFETY: checked above, and the caller's.
+        unsafe {
+            run(isa, job);
+        }
+    }
+}
+
+struct Multiply<'a> {
+    layer: &'a Linear,
+    input: Input<'a>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    out: Rows<'a, f32>,
+    unsigned: bool,
+}
+
+impl Kernel for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let inputs = self.layer.in_features;
+        // SAFETY: `Linear::multiply` checked the ranges; each panel holds PANEL columns of `words`.
+        unsafe {
+            match &self.layer.panels {
+                Panels::F32(weights) => {
+                    self.panels_of::<S, ByF32>(weights.as_ptr().cast(), inputs, None, None);
+                }
+                Panels::I16 { weights, scales, .. } => {
+                    let words = inputs.div_ceil(2);
+                    self.panels_of::<S, ByI16>(weights.as_ptr().cast(), words, Some(scales), None);
+                }
+                Panels::I8 { weights, scales, starts } => {
+                    let words = inputs.div_ceil(4);
+                    let starts = self.unsigned.then_some(&**starts);
+                    let weights = weights.as_ptr().cast();
+                    self.panels_of::<S, ByI8>(weights, words, Some(scales), starts);
+                }
+            }
+        }
+    }
+}
+
+impl Multiply<'_> {
+    /// # Safety
+    ///
+    /// As [`Linear::multiply`]; `weights` are panels of `words` × PANEL words.
+    #[inline(always)]
+    unsafe fn panels_of<S: Simd, P: Product>(
+        &self,
+        weights: *const u32,
+        words: usize,
+        scales: Option<&[f32]>,
+        starts: Option<&[i32]>,
+    ) {
+        for panel in self.panels.clone() {
+            for_row_tiles!(S, self.rows.len(), |first, ROWS| {
+                // SAFETY: rows and panels are in range; see `Linear::multiply`.
+                unsafe {
+                    let row = self.rows.start + first;
+                    let factors = Factors {
+                        a: self.input.words.at(row, 0).cast_const().cast(),
+                        a_stride: self.input.words.stride(),
+                        b: weights.add(panel * words * PANEL),
+                        b_stride: PANEL,
+                        words,
+                        start: starts.map(|starts| starts.as_ptr().add(panel * PANEL)),
+                    };
+                    let mut column = 0;
+                    while column < PANEL {
+                        let sums = tile::multiply::<S, P, ROWS>(factors, column);
+                        self.store::<S, P, ROWS>(&sums, row, panel * PANEL + column, scales);
+                        column += 2 * S::LANES;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Scales the sums, adds the bias and stores them.
+    ///
+    /// # Safety
+    ///
+    /// As [`Linear::multiply`].
+    #[inline(always)]
+    unsafe fn store<S: Simd, P: Product, const ROWS: usize>(
+        &self,
+        sums: &[[P::Sum<S>; 2]; ROWS],
+        row: usize,
+        column: usize,
+        scales: Option<&[f32]>,
+    ) {
+        for half in 0..2 {
+            let column = column + half * S::LANES;
+            // SAFETY: the caller's; bias and scales are padded to whole panels.
+            unsafe {
+                let bias = S::load(self.layer.bias.as_ptr().add(column));
+                let scale = scales.map(|scales| S::load(scales.as_ptr().add(column)));
+                for (offset, sum) in sums.iter().enumerate() {
+                    let value = P::finish::<S>(sum[half]);
+                    let value = match scale {
+                        Some(scale) => {
+                            let own = S::splat(self.input.scales.at(row + offset, 0).read());
+                            S::fma(value, S::mul(scale, own), bias)
+                        }
+                        None => S::add(value, bias),
+                    };
+                    S::store(self.out.at(row + offset, column), value);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! AVX2 and FMA: eight lanes, sixteen registers.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+#[derive(Clone, Copy, Debug)]
+struct Avx2;
+
+/// Runs `kernel` with AVX2.
+///
+/// # Safety
+///
+/// The CPU has AVX2 and FMA; the kernel's fields are valid.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller's.
+    unsafe { kernel.run::<Avx2>() }
+}
+
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "each block is one intrinsic; the trait's contract is its safety"
+)]
+// SAFETY: used only through `run`, on CPUs with AVX2 and FMA.
+unsafe impl Simd for Avx2 {
+    const LANES: usize = 8;
+    const ROWS: usize = 6;
+    const UNSIGNED_ACTIVATIONS: bool = false;
+    type F = __m256;
+    type I = __m256i;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(source) }
+    }
+    #[inline(always)]
+    unsafe fn store(target: *mut f32, value: __m256) {
+        unsafe { _mm256_storeu_ps(target, value) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn div(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn min(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn abs(a: __m256) -> __m256 {
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
+    }
+    #[inline(always)]
+    unsafe fn sum(a: __m256) -> f32 {
+        unsafe {
+            let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn maximum(a: __m256) -> f32 {
+        unsafe {
+            let half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn scale_by_power(value: __m256, exponent: __m256) -> __m256 {
+        unsafe {
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(127));
+            _mm256_mul_ps(value, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn zero_i() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn splat_i(value: i32) -> __m256i {
+        unsafe { _mm256_set1_epi32(value) }
+    }
+    #[inline(always)]
+    unsafe fn load_i(source: *const i32) -> __m256i {
+        unsafe { _mm256_loadu_si256(source.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn dot_i8(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // Both lie in −127..=127, so a pair of products is at most 2·127·127 = 32,258 < 2¹⁵: the
+        // saturating byte product is exact.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(b, a));
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_i16(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
+    }
+    #[inline(always)]
+    unsafe fn to_f32(a: __m256i) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(target: *mut i8, value: __m256, offset: i32) {
+        unsafe {
+            let wide = _mm256_add_epi32(_mm256_cvtps_epi32(value), _mm256_set1_epi32(offset));
+            let low = _mm256_castsi256_si128(wide);
+            let halves = _mm_packs_epi32(low, _mm256_extracti128_si256::<1>(wide));
+            let bytes = if offset == 0 {
+                _mm_packs_epi16(halves, halves)
+            } else {
+                _mm_packus_epi16(halves, halves)
+            };
+            _mm_storel_epi64(target.cast(), bytes);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(target: *mut i16, value: __m256) {
+        unsafe {
+            let wide = _mm256_cvtps_epi32(value);
+            let low = _mm256_castsi256_si128(wide);
+            let halves = _mm_packs_epi32(low, _mm256_extracti128_si256::<1>(wide));
+            _mm_storeu_si128(target.cast(), halves);
+        }
+    }
+}
