@@ -50,7 +50,7 @@ impl Activation {
         gated: bool,
     ) {
         let columns = if gated { 2 * padded(width) } else { padded(width) };
-        assert!(rows.end <= x.rows() && columns <= x.stride(), "no such part; this is a bug");
+        assert!(rows.end <= x.end() && columns <= x.stride(), "no such part; this is a bug");
         // SAFETY: checked above, and the caller's.
         unsafe {
             run(isa, Apply { function: self, x, rows, width, gated });

@@ -59,6 +59,16 @@ impl Norm {
     }
 }
 
+impl Norm {
+    /// Root-mean-square norm of one attention head, in place.
+    pub(crate) fn apply_to_head(&self, head: &mut [f32]) {
+        let squares: f32 = head.iter().map(|value| value * value).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a head's width")]
+        let factor = 1.0 / (squares / head.len() as f32 + self.eps).sqrt();
+        head.iter_mut().zip(&*self.weight).for_each(|(value, weight)| *value *= factor * weight);
+    }
+}
+
 struct Apply<'a> {
     norm: &'a Norm,
     rows: Range<usize>,

@@ -17,6 +17,8 @@ pub(crate) fn padded(columns: usize) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows<'a, T> {
     base: *mut T,
+    /// The number of the first row.
+    origin: usize,
     rows: usize,
     stride: usize,
     lent: PhantomData<&'a mut [T]>,
@@ -35,11 +37,17 @@ impl<'a, T: Number> Rows<'a, T> {
     /// If `memory` is shorter.
     pub(crate) fn new(memory: &'a mut [T], rows: usize, stride: usize) -> Self {
         assert!(memory.len() >= rows * stride, "matrix memory is too short; this is a bug");
-        Self { base: memory.as_mut_ptr(), rows, stride, lent: PhantomData }
+        Self { base: memory.as_mut_ptr(), origin: 0, rows, stride, lent: PhantomData }
     }
 
-    pub(crate) fn rows(self) -> usize {
-        self.rows
+    /// The same memory, its first row numbered `origin`.
+    pub(crate) fn starting_at(self, origin: usize) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// One past the number of the last row.
+    pub(crate) fn end(self) -> usize {
+        self.origin + self.rows
     }
 
     pub(crate) fn stride(self) -> usize {
@@ -48,9 +56,9 @@ impl<'a, T: Number> Rows<'a, T> {
 
     /// Where `row` begins at `column`.
     pub(crate) fn at(self, row: usize, column: usize) -> *mut T {
-        debug_assert!(row < self.rows && column < self.stride);
+        debug_assert!((self.origin..self.end()).contains(&row) && column < self.stride);
         // Within the allocation, so the plain offset cannot wrap.
-        self.base.wrapping_add(row * self.stride + column)
+        self.base.wrapping_add((row - self.origin) * self.stride + column)
     }
 
     /// One row.
@@ -77,11 +85,12 @@ impl<'a, T: Number> Rows<'a, T> {
     ///
     /// If the rows are not there.
     pub(crate) unsafe fn span(self, rows: Range<usize>) -> &'a mut [T] {
-        assert!(rows.start <= rows.end && rows.end <= self.rows, "no such rows; this is a bug");
+        let inside = self.origin <= rows.start && rows.start <= rows.end && rows.end <= self.end();
+        assert!(inside, "no such rows; this is a bug");
         // SAFETY: inside the memory given to `new`; exclusiveness is the caller's.
         unsafe {
             std::slice::from_raw_parts_mut(
-                self.base.add(rows.start * self.stride),
+                self.base.add((rows.start - self.origin) * self.stride),
                 rows.len() * self.stride,
             )
         }

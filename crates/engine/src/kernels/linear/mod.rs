@@ -67,6 +67,13 @@ pub(crate) struct Input<'a> {
     scales: Rows<'a, f32>,
 }
 
+impl Input<'_> {
+    /// The same memory, its first row numbered `origin`.
+    pub(crate) fn starting_at(self, origin: usize) -> Self {
+        Self { words: self.words.starting_at(origin), scales: self.scales.starting_at(origin) }
+    }
+}
+
 /// Memory for the integer activations of some rows.
 #[derive(Debug)]
 pub(crate) struct InputScratch {
@@ -160,7 +167,7 @@ impl Linear {
         out: Rows<'_, f32>,
     ) {
         assert!(panels.end <= self.num_panels() && out.stride() >= self.num_panels() * PANEL);
-        assert!(rows.end <= out.rows() && rows.end <= input.words.rows());
+        assert!(rows.end <= out.end() && rows.end <= input.words.end());
         let unsigned = isa.unsigned_activations();
         let job = Multiply { layer: self, input, rows, panels, out, unsigned };
         // SAFETY: checked above, and the caller's.

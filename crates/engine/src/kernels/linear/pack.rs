@@ -142,7 +142,7 @@ fn each_panel<T: Number>(
         let mut row = vec![0.0; in_features];
         loop {
             let panel = next.fetch_add(1, Ordering::Relaxed);
-            if panel >= panels.rows() {
+            if panel >= panels.end() {
                 return;
             }
             // SAFETY: the counter gives each panel to one member.

@@ -1,0 +1,124 @@
+//! Several tensors, or slices of one, seen as the weights of a single linear layer.
+
+use std::ops::Range;
+
+use crate::kernels::linear::WeightSource;
+use crate::kernels::rows::padded;
+use crate::weights::{Tensor, Weights};
+use crate::{Error, ErrorKind, Result};
+
+/// Rows of a tensor, and the same rows of its bias.
+#[derive(Clone, Debug)]
+pub(super) struct Part<'a> {
+    /// Name without `.weight`.
+    name: std::borrow::Cow<'a, str>,
+    /// Which rows of how many.
+    rows: Range<usize>,
+    of: usize,
+}
+
+impl Part<'_> {
+    /// All `rows` rows of a tensor.
+    pub(super) fn whole(name: String, rows: usize) -> Self {
+        Self::slice(name, 0..rows, rows)
+    }
+
+    /// Some rows of a tensor that has `of` rows.
+    pub(super) fn slice(name: String, rows: Range<usize>, of: usize) -> Self {
+        Self { name: name.into(), rows, of }
+    }
+}
+
+/// Parts one under the other, each but the last padded with zero rows to whole panels.
+pub(super) struct Stacked<'a> {
+    parts: Vec<(Tensor<'a>, Range<usize>)>,
+    inputs: usize,
+    bias: Vec<f32>,
+}
+
+impl<'a> Stacked<'a> {
+    /// Checks names and shapes, and collects the biases that exist.
+    pub(super) fn new(weights: &'a Weights, parts: &[Part<'_>], inputs: usize) -> Result<Self> {
+        let mut stacked = Self { parts: Vec::new(), inputs, bias: Vec::new() };
+        for part in parts {
+            let tensor = tensor(weights, &format!("{}.weight", part.name), &[part.of, inputs])?;
+            let bias_name = format!("{}.bias", part.name);
+            let bias = match weights.get(&bias_name) {
+                Some(_) => {
+                    self::tensor(weights, &bias_name, &[part.of])?.to_f32()?[part.rows.clone()].to_vec()
+                }
+                None => vec![0.0; part.rows.len()],
+            };
+            stacked.bias.resize(stacked.bias.len().next_multiple_of(padded(1)), 0.0);
+            stacked.bias.extend(bias);
+            stacked.parts.push((tensor, part.rows.clone()));
+        }
+        Ok(stacked)
+    }
+
+    /// One bias for each output.
+    pub(super) fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+}
+
+impl WeightSource for Stacked<'_> {
+    fn shape(&self) -> (usize, usize) {
+        (self.bias.len(), self.inputs)
+    }
+
+    fn row(&self, row: usize, into: &mut [f32]) -> Result<()> {
+        let mut first = 0;
+        for (tensor, rows) in &self.parts {
+            let end = first + padded(rows.len());
+            if row < end {
+                let offset = row - first;
+                if offset >= rows.len() {
+                    into.fill(0.0);
+                    return Ok(());
+                }
+                return finite_row(tensor, rows.start + offset, into);
+            }
+            first = end;
+        }
+        into.fill(0.0);
+        Ok(())
+    }
+}
+
+fn finite_row(tensor: &Tensor<'_>, row: usize, into: &mut [f32]) -> Result<()> {
+    tensor.row_f32(row, into)?;
+    match into.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(column) => Err(ErrorKind::NotFinite {
+            tensor: tensor.name.to_owned(),
+            index: row * into.len() + column,
+            value: into[column],
+        }
+        .into()),
+    }
+}
+
+/// The tensor of that name and shape.
+pub(super) fn tensor<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<Tensor<'a>> {
+    let tensor = existing(weights, name)?;
+    if tensor.shape == shape { Ok(tensor) } else { Err(shape_error(&tensor, shape)) }
+}
+
+/// The tensor of that name.
+pub(super) fn existing<'a>(weights: &'a Weights, name: &str) -> Result<Tensor<'a>> {
+    weights.get(name).ok_or_else(|| {
+        let (path, tensor) = (weights.path().to_path_buf(), name.to_owned());
+        ErrorKind::MissingTensor { path, tensor }.into()
+    })
+}
+
+/// What to say about a tensor of another shape.
+pub(super) fn shape_error(tensor: &Tensor<'_>, expected: &[usize]) -> Error {
+    ErrorKind::TensorShape {
+        tensor: tensor.name.to_owned(),
+        expected: expected.to_vec(),
+        received: tensor.shape.to_vec(),
+    }
+    .into()
+}

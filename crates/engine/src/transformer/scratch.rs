@@ -1,0 +1,87 @@
+//! Memory of a forward pass, kept between passes.
+
+use crate::kernels::attention::Heads;
+use crate::kernels::buffer::Buffer;
+use crate::kernels::linear::InputScratch;
+use crate::kernels::rows::padded;
+
+use super::Transformer;
+
+/// Rows that go through a chain of layers at a time: so few that a block's feed-forward activations
+/// stay in a 2 MiB second-level cache, so many that each panel of weights is used eight times.
+pub(super) const ROW_BLOCK: usize = 96;
+
+/// What a member of a team needs for itself.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) hidden: Buffer<f32>,
+    pub(super) normed: Buffer<f32>,
+    pub(super) up: Buffer<f32>,
+    pub(super) input: InputScratch,
+    pub(super) scores: Buffer<f32>,
+}
+
+/// All memory of one pass: hidden states for every token, and the member's own.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(super) x: Buffer<f32>,
+    pub(super) query_key_value: Buffer<f32>,
+    pub(super) context: Buffer<f32>,
+    pub(super) packed: Buffer<f32>,
+    pub(super) local: Local,
+}
+
+impl Scratch {
+    /// Empty memory for `model`; it grows with the first batches.
+    pub(crate) fn new(model: &Transformer) -> Self {
+        let config = &model.config;
+        let hidden = ROW_BLOCK * padded(config.hidden_size);
+        let up = ROW_BLOCK * model.up_stride();
+        let widest = config.intermediate_size.max(model.context_stride()).max(config.hidden_size);
+        let scores = model.layers.first().map_or(0, |layer| layer.heads.scratch_len());
+        Self {
+            x: Buffer::zeroed(0),
+            query_key_value: Buffer::zeroed(0),
+            context: Buffer::zeroed(0),
+            packed: Buffer::zeroed(0),
+            local: Local {
+                hidden: Buffer::zeroed(hidden),
+                normed: Buffer::zeroed(hidden),
+                up: Buffer::zeroed(up),
+                input: InputScratch::new(ROW_BLOCK, widest),
+                scores: Buffer::zeroed(scores),
+            },
+        }
+    }
+
+    /// Makes room for `tokens` tokens in texts of at most `longest`.
+    pub(super) fn reserve(&mut self, model: &Transformer, tokens: usize, packed: usize) {
+        self.x.reserve(tokens * padded(model.config.hidden_size));
+        self.query_key_value.reserve(tokens * model.query_key_value_stride());
+        self.context.reserve(tokens * model.context_stride());
+        self.packed.reserve(packed);
+    }
+}
+
+impl Transformer {
+    fn heads(&self) -> Option<&Heads> {
+        self.layers.first().map(|layer| &layer.heads)
+    }
+
+    /// Numbers in a row of queries, keys and values.
+    pub(super) fn query_key_value_stride(&self) -> usize {
+        self.heads().map_or(0, |heads| {
+            heads.value_column() + padded(heads.num_key_value_heads * heads.head_dim)
+        })
+    }
+
+    /// Numbers in a row of attention results.
+    pub(super) fn context_stride(&self) -> usize {
+        padded(self.config.num_attention_heads * self.config.head_dim)
+    }
+
+    /// Numbers in a row of the feed-forward block's inner layer.
+    pub(super) fn up_stride(&self) -> usize {
+        padded(self.config.intermediate_size) * if self.config.gated { 2 } else { 1 }
+    }
+}
