@@ -8,6 +8,9 @@ mod error;
 mod kernels;
 pub mod weights;
 pub mod tokenizer;
+mod transformer;
 pub mod encoder;
+
+pub use kernels::isa::Isa;
 
 pub use error::{Error, ErrorKind, Result};

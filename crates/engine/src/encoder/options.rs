@@ -177,3 +177,23 @@ impl Fingerprint {
             && self.dimensions == other.dimensions
     }
 }
+
+/// How relevant a document is to a query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Relevance {
+    /// What the model's head gives; greater is more relevant.
+    pub logit: f32,
+    /// The logistic function of it, in 0..1.
+    pub score: f32,
+    /// What became of the pair's tokens.
+    pub usage: TokenUsage,
+}
+
+/// A text as weights of vocabulary entries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SparseEmbedding {
+    /// Token ids and weights above zero, by ascending id.
+    pub weights: Vec<(u32, f32)>,
+    /// What became of the text's tokens.
+    pub usage: TokenUsage,
+}

@@ -35,6 +35,14 @@ impl Activation {
         })
     }
 
+    /// Applies it to rows of `width` columns padded to whole panels, in place, on the calling thread.
+    pub(crate) fn apply_to(self, isa: Isa, values: &mut [f32], width: usize) {
+        let count = values.len() / padded(width);
+        let rows = Rows::new(values, count, padded(width));
+        // SAFETY: borrowed exclusively, and this is the only thread.
+        unsafe { self.apply(isa, rows, 0..count, width, false) };
+    }
+
     /// Applies it to the first `width` columns of the given rows, in place. If `gated`, the result is
     /// multiplied by as many columns that begin at `padded(width)`.
     ///

@@ -60,6 +60,15 @@ impl Norm {
 }
 
 impl Norm {
+    /// Normalises rows padded to whole panels, in place, on the calling thread.
+    pub(crate) fn apply_to(&self, isa: Isa, values: &mut [f32]) {
+        let stride = padded(self.width);
+        let count = values.len() / stride;
+        let rows = Rows::new(values, count, stride);
+        // SAFETY: borrowed exclusively, and this is the only thread.
+        unsafe { self.apply(isa, 0..count, rows, None, None, rows) };
+    }
+
     /// Root-mean-square norm of one attention head, in place.
     pub(crate) fn apply_to_head(&self, head: &mut [f32]) {
         let squares: f32 = head.iter().map(|value| value * value).sum();

@@ -5,6 +5,8 @@
 //! go while it is in cache. One thread may run a whole batch, or a team shares it: by rows when there
 //! are many, by columns of each product when there are few.
 
+#![expect(unsafe_code, reason = "members of a team write disjoint rows of shared matrices")]
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -508,8 +510,10 @@ impl Transformer {
                     add_row(row, &self.embeddings.positions, position);
                 }
                 if self.config.token_types {
-                    let kind = batch.token_type_ids.get(token).copied().unwrap_or(0);
-                    add_row(row, &self.embeddings.token_types, kind.into());
+                    // RoBERTa has one type, whatever a pair's template says.
+                    let kinds = self.embeddings.token_types.len() / row.len();
+                    let kind = batch.token_type_ids.get(token).map_or(0, |kind| (*kind).into());
+                    add_row(row, &self.embeddings.token_types, kind.min(kinds - 1));
                 }
             }
         }

@@ -37,9 +37,13 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Appends a text.
-    pub(crate) fn push(&mut self, input_ids: &[u32]) {
+    pub(crate) fn push(&mut self, input_ids: &[u32], token_type_ids: &[u8]) {
         if self.cumulative_seq_lengths.is_empty() {
             self.cumulative_seq_lengths.push(0);
+        }
+        if !token_type_ids.is_empty() {
+            self.token_type_ids.resize(self.input_ids.len(), 0);
+            self.token_type_ids.extend_from_slice(token_type_ids);
         }
         self.input_ids.extend_from_slice(input_ids);
         self.cumulative_seq_lengths.push(self.input_ids.len());

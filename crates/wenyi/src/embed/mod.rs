@@ -1,9 +1,12 @@
 //! Texts to vectors: one trait for every source of embeddings.
 
+mod local;
+
 use std::error::Error as StdError;
 
+pub use local::LocalEmbedder;
 pub use wenyi_engine::encoder::{
-    EmbedOptions, Embeddings, Fingerprint, Overflow, Precision, Role, TokenUsage,
+    EmbedOptions, Embeddings, EncoderOptions, Fingerprint, Overflow, Precision, Role, TokenUsage,
 };
 
 /// Anything that turns texts into vectors of one space.

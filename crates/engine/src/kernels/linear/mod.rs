@@ -15,7 +15,7 @@ use std::ops::Range;
 use self::tile::{ByF32, ByI8, ByI16, Factors, Product, for_row_tiles};
 use super::buffer::Buffer;
 use super::isa::Isa;
-use super::rows::{PANEL, Rows};
+use super::rows::{PANEL, Rows, padded};
 use super::simd::{Kernel, Simd, run};
 
 pub(crate) use pack::WeightSource;
@@ -84,13 +84,13 @@ pub(crate) struct InputScratch {
 impl InputScratch {
     /// Room for `rows` rows of `features` numbers.
     pub(crate) fn new(rows: usize, features: usize) -> Self {
-        let stride = super::rows::padded(features);
+        let stride = padded(features);
         Self { words: Buffer::zeroed(rows * stride), scales: Buffer::zeroed(rows) }
     }
 
     /// As a shared matrix of at most `rows` rows for layers with `features` inputs.
     pub(crate) fn lend(&mut self, rows: usize, features: usize) -> Input<'_> {
-        let stride = super::rows::padded(features);
+        let stride = padded(features);
         self.words.reserve(rows * stride);
         self.scales.reserve(rows);
         Input {
@@ -114,6 +114,23 @@ impl Linear {
     /// Panels of outputs, the unit in which the layer is shared out.
     pub(crate) fn num_panels(&self) -> usize {
         self.out_features.div_ceil(PANEL)
+    }
+
+    /// The whole layer for `rows` rows on the calling thread: `from` and `to` are padded to whole
+    /// panels a row, and columns of `from` beyond the inputs are zero.
+    ///
+    /// # Panics
+    ///
+    /// If a slice is too short.
+    pub(crate) fn apply(&self, isa: Isa, rows: usize, from: &mut [f32], to: &mut [f32]) {
+        let mut scratch = InputScratch::new(rows, self.in_features);
+        let from = Rows::new(from, rows, padded(self.in_features));
+        let to = Rows::new(to, rows, padded(self.out_features));
+        // SAFETY: both matrices are borrowed exclusively, and this is the only thread.
+        unsafe {
+            let input = self.prepare(isa, from, 0..rows, scratch.lend(rows, self.in_features));
+            self.multiply(isa, input, 0..rows, 0..self.num_panels(), to);
+        }
     }
 
     /// Turns the given rows of `from` into this layer's format. `f32` layers read `from` itself.

@@ -77,11 +77,6 @@ impl Fields {
         number.map(Some).ok_or_else(|| self.wrong(name, "a number"))
     }
 
-    /// A finite number.
-    pub(crate) fn number(&self, name: &str) -> Result<f32> {
-        self.optional_number(name)?.ok_or_else(|| self.wrong(name, "a number"))
-    }
-
     /// True or false; `default` if absent.
     pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool> {
         let Some(value) = self.get(name) else { return Ok(default) };

@@ -26,6 +26,7 @@ use crate::weights::Weights;
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) use fields::Fields;
+pub(crate) use parts::tensor;
 
 /// What is needed besides the files.
 #[derive(Debug)]

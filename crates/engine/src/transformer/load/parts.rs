@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::kernels::linear::WeightSource;
-use crate::kernels::rows::padded;
+use crate::kernels::rows::{PANEL, padded};
 use crate::weights::{Tensor, Weights};
 use crate::{Error, ErrorKind, Result};
 
@@ -49,7 +49,7 @@ impl<'a> Stacked<'a> {
                 }
                 None => vec![0.0; part.rows.len()],
             };
-            stacked.bias.resize(stacked.bias.len().next_multiple_of(padded(1)), 0.0);
+            stacked.bias.resize(stacked.bias.len().next_multiple_of(PANEL), 0.0);
             stacked.bias.extend(bias);
             stacked.parts.push((tensor, part.rows.clone()));
         }
@@ -100,7 +100,7 @@ fn finite_row(tensor: &Tensor<'_>, row: usize, into: &mut [f32]) -> Result<()> {
 }
 
 /// The tensor of that name and shape.
-pub(super) fn tensor<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<Tensor<'a>> {
+pub(crate) fn tensor<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<Tensor<'a>> {
     let tensor = existing(weights, name)?;
     if tensor.shape == shape { Ok(tensor) } else { Err(shape_error(&tensor, shape)) }
 }
