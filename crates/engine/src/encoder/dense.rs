@@ -37,7 +37,11 @@ impl Dense {
             "ReLU" => After::Activation(Activation::Relu),
             _ => {
                 let expected = "Identity, Tanh or ReLU";
-                return Err(Error::unsupported("activation_function", activation, expected));
+                return Err(Error::unsupported(
+                    "activation_function",
+                    activation,
+                    expected,
+                ));
             }
         };
         let outputs = fields.count("out_features")?;
@@ -81,8 +85,11 @@ impl Dense {
         if let After::Activation(function) = self.after {
             function.apply_to(isa, &mut to, outputs);
         }
-        let mut result: Vec<f32> =
-            to.chunks_exact(to_stride).flat_map(|row| &row[..outputs]).copied().collect();
+        let mut result: Vec<f32> = to
+            .chunks_exact(to_stride)
+            .flat_map(|row| &row[..outputs])
+            .copied()
+            .collect();
         if self.after == After::Tanh {
             result.iter_mut().for_each(|value| *value = value.tanh());
         }

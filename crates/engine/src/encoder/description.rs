@@ -123,18 +123,27 @@ impl ModelDescription {
         }
         for name in ["query", "document"] {
             if let Some(prompt) = metadata.str(&format!("wenyi.prompt.{name}"))? {
-                description.prompts.push((name.to_owned(), prompt.to_owned()));
+                description
+                    .prompts
+                    .push((name.to_owned(), prompt.to_owned()));
             }
         }
         Ok(description)
     }
 
     fn of_config(config: &Config) -> Self {
-        let causal = config.layers.first().is_some_and(|layer| layer.reach.after == 0);
+        let causal = config
+            .layers
+            .first()
+            .is_some_and(|layer| layer.reach.after == 0);
         Self {
             model_type: config.model_type.clone(),
             output: Output::Embedding,
-            pooling: if causal { Pooling::LastToken } else { Pooling::Mean },
+            pooling: if causal {
+                Pooling::LastToken
+            } else {
+                Pooling::Mean
+            },
             pooling_is_stated: false,
             max_length: config.max_positions,
             hidden_size: config.hidden_size,
@@ -153,7 +162,10 @@ impl ModelDescription {
     pub fn prompt(&self, role: &Role) -> Result<&str> {
         let find = |names: &[&str]| {
             names.iter().find_map(|name| {
-                self.prompts.iter().find(|(known, _)| known == name).map(|(_, prompt)| &**prompt)
+                self.prompts
+                    .iter()
+                    .find(|(known, _)| known == name)
+                    .map(|(_, prompt)| &**prompt)
             })
         };
         match role {
@@ -162,12 +174,21 @@ impl ModelDescription {
                 Ok(find(&["query", "search_query", "retrieval.query"]).unwrap_or_default())
             }
             Role::Document => {
-                let names = ["document", "passage", "search_document", "retrieval.passage"];
+                let names = [
+                    "document",
+                    "passage",
+                    "search_document",
+                    "retrieval.passage",
+                ];
                 Ok(find(&names).unwrap_or_default())
             }
             Role::Named(name) => find(&[name]).ok_or_else(|| {
                 let known = self.prompts.iter().map(|(name, _)| name.clone()).collect();
-                ErrorKind::UnknownPrompt { name: name.clone(), known }.into()
+                ErrorKind::UnknownPrompt {
+                    name: name.clone(),
+                    known,
+                }
+                .into()
             }),
         }
     }
@@ -175,25 +196,40 @@ impl ModelDescription {
 
 /// What the architecture's name promises.
 fn output(fields: &Fields, folder: &Path) -> Result<Output> {
-    let architecture = fields.get("architectures").and_then(|names| names.get(0)?.as_str());
+    let architecture = fields
+        .get("architectures")
+        .and_then(|names| names.get(0)?.as_str());
     let architecture = architecture.unwrap_or_default();
     if architecture.ends_with("ForSequenceClassification") {
-        let labels = fields.get("id2label").and_then(|labels| Some(labels.as_object()?.len()));
+        let labels = fields
+            .get("id2label")
+            .and_then(|labels| Some(labels.as_object()?.len()));
         let labels = labels.or(fields.optional_count("num_labels")?).unwrap_or(2);
         return match labels {
             1 => Ok(Output::Relevance),
-            other => Err(Error::unsupported("id2label", format!("{other} labels"), "one label")),
+            other => Err(Error::unsupported(
+                "id2label",
+                format!("{other} labels"),
+                "one label",
+            )),
         };
     }
     let modules = std::fs::read_to_string(folder.join("modules.json")).unwrap_or_default();
-    Ok(if modules.contains("SpladePooling") { Output::Sparse } else { Output::Embedding })
+    Ok(if modules.contains("SpladePooling") {
+        Output::Sparse
+    } else {
+        Output::Embedding
+    })
 }
 
 /// Follows `modules.json`: pooling and dense layers, and refuses what the engine does not know.
 fn read_modules(folder: &Path, description: &mut ModelDescription) -> Result<()> {
     let modules = Fields::open_if_exists(&folder.join("modules.json"))?;
     let pooling = match &modules {
-        None => folder.join("1_Pooling/config.json").exists().then(|| "1_Pooling".to_owned()),
+        None => folder
+            .join("1_Pooling/config.json")
+            .exists()
+            .then(|| "1_Pooling".to_owned()),
         Some(modules) => follow(modules, description)?,
     };
     if let Some(pooling) = pooling {
@@ -258,7 +294,10 @@ fn read_pooling(fields: &Fields) -> Result<Pooling> {
         Some("lasttoken") => Ok(Pooling::LastToken),
         other => Err(Error::unsupported(
             "pooling_mode",
-            other.map_or_else(|| format!("{} modes at once", chosen.len()), ToOwned::to_owned),
+            other.map_or_else(
+                || format!("{} modes at once", chosen.len()),
+                ToOwned::to_owned,
+            ),
             "exactly one of `cls`, `mean` and `lasttoken`",
         )),
     }
@@ -266,22 +305,27 @@ fn read_pooling(fields: &Fields) -> Result<Pooling> {
 
 /// `max_seq_length` of sentence-transformers, else the tokenizer's `model_max_length` if it is one.
 fn stated_length(folder: &Path) -> Result<Option<usize>> {
-    if let Some(fields) = Fields::open_if_exists(&folder.join("sentence_bert_config.json"))? {
-        if let Some(length) = fields.optional_count("max_seq_length")? {
-            return Ok(Some(length));
-        }
+    if let Some(fields) = Fields::open_if_exists(&folder.join("sentence_bert_config.json"))?
+        && let Some(length) = fields.optional_count("max_seq_length")?
+    {
+        return Ok(Some(length));
     }
     let Some(fields) = Fields::open_if_exists(&folder.join("tokenizer_config.json"))? else {
         return Ok(None);
     };
     // Tokenizers without a limit say 10³⁰.
-    let length = fields.get("model_max_length").and_then(serde_json::Value::as_u64);
-    Ok(length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length > 0))
+    let length = fields
+        .get("model_max_length")
+        .and_then(serde_json::Value::as_u64);
+    Ok(length
+        .and_then(|length| usize::try_from(length).ok())
+        .filter(|length| *length > 0))
 }
 
 fn prompts(fields: &Fields) -> Vec<(String, String)> {
     let prompts = fields.get("prompts").and_then(serde_json::Value::as_object);
     let prompts = prompts.into_iter().flatten();
-    prompts.filter_map(|(name, prompt)| Some((name.clone(), prompt.as_str()?.to_owned()))).collect()
+    prompts
+        .filter_map(|(name, prompt)| Some((name.clone(), prompt.as_str()?.to_owned())))
+        .collect()
 }
-

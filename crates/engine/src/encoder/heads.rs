@@ -7,9 +7,9 @@ use crate::kernels::isa::Isa;
 use crate::kernels::norm::{Norm, NormKind};
 use crate::kernels::rows::padded;
 use crate::kernels::team::Team;
+use crate::transformer::Hidden;
 use crate::transformer::config::Config;
 use crate::transformer::load::{Fields, tensor};
-use crate::transformer::Hidden;
 use crate::weights::Weights;
 use crate::{Error, Result};
 
@@ -20,7 +20,11 @@ pub(super) enum Head {
     None,
     /// Relevance of a pair: layers over the first token's (or the mean) state, the last with one
     /// output.
-    Relevance { layers: Vec<Dense>, norm: Option<Norm>, mean: bool },
+    Relevance {
+        layers: Vec<Dense>,
+        norm: Option<Norm>,
+        mean: bool,
+    },
     /// Weights of vocabulary entries: `log(1 + max over tokens of relu(logits))`.
     Sparse(Box<SparseHead>),
 }
@@ -61,9 +65,8 @@ fn relevance(
     fields: Option<&Fields>,
 ) -> Result<Head> {
     let width = config.hidden_size;
-    let load = |name: &str, outputs, after| {
-        Dense::load(team, weights, name, (outputs, width), after)
-    };
+    let load =
+        |name: &str, outputs, after| Dense::load(team, weights, name, (outputs, width), after);
     let relu = After::Activation(Activation::Relu);
     let (layers, norm, mean) = match config.model_type.as_str() {
         "bert" => (
@@ -83,7 +86,10 @@ fn relevance(
             false,
         ),
         "distilbert" => (
-            vec![load("pre_classifier", width, relu)?, load("classifier", 1, After::Nothing)?],
+            vec![
+                load("pre_classifier", width, relu)?,
+                load("classifier", 1, After::Nothing)?,
+            ],
             None,
             false,
         ),
@@ -92,8 +98,10 @@ fn relevance(
             let weight = tensor(weights, "head.norm.weight", &[width])?.to_f32()?;
             let norm = Norm::new(NormKind::Layer, config.norm_eps, &weight, &[]);
             let pooling = fields.and_then(|fields| fields.text("classifier_pooling"));
-            let layers =
-                vec![load("head.dense", width, gelu)?, load("classifier", 1, After::Nothing)?];
+            let layers = vec![
+                load("head.dense", width, gelu)?,
+                load("classifier", 1, After::Nothing)?,
+            ];
             (layers, Some(norm), pooling == Some("mean"))
         }
         other => {
@@ -163,8 +171,17 @@ pub(super) fn relevance_logit(
 
 impl SparseHead {
     /// The logits of some neighbouring tokens, `[tokens, vocab_size]`.
-    pub(super) fn logits(&self, isa: Isa, hidden: &Hidden<'_>, tokens: std::ops::Range<usize>) -> Vec<f32> {
-        let states: Vec<f32> = tokens.clone().flat_map(|token| hidden.token(token)).copied().collect();
+    pub(super) fn logits(
+        &self,
+        isa: Isa,
+        hidden: &Hidden<'_>,
+        tokens: std::ops::Range<usize>,
+    ) -> Vec<f32> {
+        let states: Vec<f32> = tokens
+            .clone()
+            .flat_map(|token| hidden.token(token))
+            .copied()
+            .collect();
         let states = self.transform.apply(isa, &states);
         let width = self.transform.outputs();
         let mut rows = vec![0.0; tokens.len() * padded(width)];
@@ -172,11 +189,16 @@ impl SparseHead {
             rows[row * padded(width)..][..width].copy_from_slice(state);
         }
         self.norm.apply_to(isa, &mut rows);
-        let states: Vec<f32> =
-            rows.chunks_exact(padded(width)).flat_map(|row| &row[..width]).copied().collect();
+        let states: Vec<f32> = rows
+            .chunks_exact(padded(width))
+            .flat_map(|row| &row[..width])
+            .copied()
+            .collect();
         let mut logits = self.decoder.apply(isa, &states);
         for row in logits.chunks_exact_mut(self.bias.len()) {
-            row.iter_mut().zip(&self.bias).for_each(|(logit, bias)| *logit += bias);
+            row.iter_mut()
+                .zip(&self.bias)
+                .for_each(|(logit, bias)| *logit += bias);
         }
         logits
     }
@@ -193,12 +215,21 @@ impl SparseHead {
         let mut token = first;
         while token < first + length {
             let end = (token + TOKENS).min(first + length);
-            for row in self.logits(isa, hidden, token..end).chunks_exact(largest.len()) {
-                largest.iter_mut().zip(row).for_each(|(most, logit)| *most = most.max(*logit));
+            for row in self
+                .logits(isa, hidden, token..end)
+                .chunks_exact(largest.len())
+            {
+                largest
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(most, logit)| *most = most.max(*logit));
             }
             token = end;
         }
-        let weights = largest.into_iter().zip(0..).filter(|(logit, _)| *logit > 0.0);
+        let weights = largest
+            .into_iter()
+            .zip(0..)
+            .filter(|(logit, _)| *logit > 0.0);
         weights.map(|(logit, id)| (id, logit.ln_1p())).collect()
     }
 }

@@ -76,7 +76,9 @@ impl Encoder {
     /// Width of the vectors before Matryoshka truncation.
     #[must_use]
     pub fn dimensions(&self) -> usize {
-        self.dense.last().map_or(self.description.hidden_size, Dense::outputs)
+        self.dense
+            .last()
+            .map_or(self.description.hidden_size, Dense::outputs)
     }
 
     /// The numbers that the linear layers multiply in.

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::Encoder;
 use super::dense::{After, Dense};
 use super::description::{ModelDescription, Pooling};
 use super::heads::Head;
 use super::options::{Fingerprint, Precision};
-use super::Encoder;
 use crate::kernels::isa::Isa;
 use crate::kernels::linear::Format;
 use crate::kernels::team::Team;
@@ -82,17 +82,49 @@ fn load(
     let source = Source::open(folder, Arc::clone(weights))?;
     let description = describe(folder, weights, &source, options)?;
     let team = Team::new(threads(options.threads)?);
-    let precision = options.precision.unwrap_or_else(|| default_precision(isa, weights));
+    let precision = options
+        .precision
+        .unwrap_or_else(|| default_precision(isa, weights));
     let format = match precision {
         Precision::F32 => Format::F32,
         Precision::Bf16 => Format::I16,
         Precision::Int8 => Format::I8,
     };
-    let transformer = Transformer::load(&source, &Target { isa, format, team: &team })?;
+    let transformer = Transformer::load(
+        &source,
+        &Target {
+            isa,
+            format,
+            team: &team,
+        },
+    )?;
     let fields = Fields::open_if_exists(&folder.join("config.json"))?;
-    let head = Head::load(&team, weights, &source.config, fields.as_ref(), &description)?;
-    let dense = load_dense(folder, weights, &source, fields.as_ref(), &description, &team)?;
-    Ok((source, Loaded { transformer, description, head, dense, precision, team }))
+    let head = Head::load(
+        &team,
+        weights,
+        &source.config,
+        fields.as_ref(),
+        &description,
+    )?;
+    let dense = load_dense(
+        folder,
+        weights,
+        &source,
+        fields.as_ref(),
+        &description,
+        &team,
+    )?;
+    Ok((
+        source,
+        Loaded {
+            transformer,
+            description,
+            head,
+            dense,
+            precision,
+            team,
+        },
+    ))
 }
 
 /// The folder that a model's other files lie in.
@@ -105,7 +137,11 @@ fn folder_of(path: &Path) -> PathBuf {
 
 fn open_tokenizer(folder: &Path, weights: &Weights) -> Result<Tokenizer> {
     match weights.gguf() {
-        Some(_) => Err(Error::unsupported("general.architecture", "gguf", "a folder")),
+        Some(_) => Err(Error::unsupported(
+            "general.architecture",
+            "gguf",
+            "a folder",
+        )),
         None => Tokenizer::open(folder),
     }
 }
@@ -132,7 +168,12 @@ fn describe(
         let most = description.max_positions;
         if length == 0 || length > most {
             let (value, expected) = (length.to_string(), format!("1 to {most}"));
-            return Err(ErrorKind::Option { option: "max_length", value, expected }.into());
+            return Err(ErrorKind::Option {
+                option: "max_length",
+                value,
+                expected,
+            }
+            .into());
         }
         description.max_length = length;
     }
@@ -148,7 +189,12 @@ fn threads(asked: Option<usize>) -> Result<usize> {
         Some(threads) if (1..=MOST).contains(&threads) => Ok(threads),
         Some(threads) => {
             let (value, expected) = (threads.to_string(), format!("1 to {MOST}"));
-            Err(ErrorKind::Option { option: "threads", value, expected }.into())
+            Err(ErrorKind::Option {
+                option: "threads",
+                value,
+                expected,
+            }
+            .into())
         }
     }
 }
@@ -158,7 +204,9 @@ fn threads(asked: Option<usize>) -> Result<usize> {
 fn default_precision(isa: Isa, weights: &Weights) -> Precision {
     let quantised = |dtype| !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
     let is_quantised = weights.gguf().is_some()
-        && weights.tensors().any(|tensor| tensor.shape.len() == 2 && quantised(tensor.dtype));
+        && weights
+            .tensors()
+            .any(|tensor| tensor.shape.len() == 2 && quantised(tensor.dtype));
     match (is_quantised, isa.has_fast_8_bit(), isa.has_fast_16_bit()) {
         (true, true, _) => Precision::Int8,
         (false, _, true) => Precision::Bf16,
@@ -183,9 +231,17 @@ fn load_dense(
         dense.push(layer);
     }
     if weights.get("text_projection.weight").is_some() {
-        let outputs = fields.map(|fields| fields.count("projection_dim")).transpose()?;
+        let outputs = fields
+            .map(|fields| fields.count("projection_dim"))
+            .transpose()?;
         let shape = (outputs.unwrap_or(width), width);
-        dense.push(Dense::load(team, weights, "text_projection", shape, After::Nothing)?);
+        dense.push(Dense::load(
+            team,
+            weights,
+            "text_projection",
+            shape,
+            After::Nothing,
+        )?);
     }
     Ok(dense)
 }
@@ -199,7 +255,14 @@ impl Loaded {
         tokenizer: Tokenizer,
         options: &EncoderOptions,
     ) -> Result<Encoder> {
-        let Self { transformer, description, head, dense, precision, team } = self;
+        let Self {
+            transformer,
+            description,
+            head,
+            dense,
+            precision,
+            team,
+        } = self;
         let specials = tokenizer.prefix().len() + tokenizer.suffix().len();
         if description.max_length <= specials {
             let came = description.max_length.to_string();
@@ -207,9 +270,12 @@ impl Loaded {
             return Err(Error::unsupported("max_seq_length", came, expected));
         }
         let name = options.name.clone().unwrap_or_else(|| {
-            path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            path.file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
         });
-        let alone = (0..team.size()).map(|_| Mutex::new(Scratch::new(&transformer))).collect();
+        let alone = (0..team.size())
+            .map(|_| Mutex::new(Scratch::new(&transformer)))
+            .collect();
         let together = Mutex::new(Scratch::new(&transformer));
         let encoder = Encoder {
             transformer,

@@ -34,26 +34,48 @@ pub(super) fn plan(
     };
     let specials = tokenizer.prefix().len() + tokenizer.suffix().len();
     let seen = ids.len() + specials;
-    let window = |input_ids| Window { input_ids, token_type_ids: Vec::new() };
+    let window = |input_ids| Window {
+        input_ids,
+        token_type_ids: Vec::new(),
+    };
     if seen <= max_length {
         let windows = vec![window(tokenizer.assemble(&ids, max_length))];
-        return Ok(Planned { windows, usage: TokenUsage { seen, kept: seen, windows: 1 } });
+        return Ok(Planned {
+            windows,
+            usage: TokenUsage {
+                seen,
+                kept: seen,
+                windows: 1,
+            },
+        });
     }
     match overflow {
-        Overflow::Error => {
-            Err(ErrorKind::TooLong { index, tokens: seen, max_length }.into())
+        Overflow::Error => Err(ErrorKind::TooLong {
+            index,
+            tokens: seen,
+            max_length,
         }
+        .into()),
         Overflow::Truncate => {
             let windows = vec![window(tokenizer.assemble(&ids, max_length))];
-            let usage = TokenUsage { seen, kept: max_length, windows: 1 };
+            let usage = TokenUsage {
+                seen,
+                kept: max_length,
+                windows: 1,
+            };
             Ok(Planned { windows, usage })
         }
         Overflow::SplitMean => {
             let prompt = common_start(&tokenizer.encode(prompt)?, &ids);
             let windows = split(&ids, prompt, max_length - specials);
-            let windows: Vec<_> =
-                windows.map(|ids| window(tokenizer.assemble(&ids, max_length))).collect();
-            let usage = TokenUsage { seen, kept: seen, windows: windows.len() };
+            let windows: Vec<_> = windows
+                .map(|ids| window(tokenizer.assemble(&ids, max_length)))
+                .collect();
+            let usage = TokenUsage {
+                seen,
+                kept: seen,
+                windows: windows.len(),
+            };
             Ok(Planned { windows, usage })
         }
     }
@@ -107,15 +129,25 @@ mod tests {
         let ids: Vec<u32> = (0..100).collect();
         let windows: Vec<_> = split(&ids, 3, 20).collect();
         assert_eq!(windows.len(), 6);
-        assert!(windows.iter().all(|window| window.len() <= 20 && window[..3] == [0, 1, 2]));
-        let joined: Vec<u32> = windows.iter().flat_map(|window| window[3..].to_vec()).collect();
+        assert!(
+            windows
+                .iter()
+                .all(|window| window.len() <= 20 && window[..3] == [0, 1, 2])
+        );
+        let joined: Vec<u32> = windows
+            .iter()
+            .flat_map(|window| window[3..].to_vec())
+            .collect();
         assert_eq!(joined, ids[3..]);
     }
 
     #[test]
     fn batches_hold_every_window_once_within_the_budget() {
         let lengths = [5, 90, 17, 3, 64, 64, 200, 1];
-        let window = |length| Window { input_ids: vec![0; length], token_type_ids: Vec::new() };
+        let window = |length| Window {
+            input_ids: vec![0; length],
+            token_type_ids: Vec::new(),
+        };
         let windows: Vec<_> = lengths.map(window).into();
         let batches = batches(&windows, 100);
         let mut all: Vec<_> = batches.concat();

@@ -16,7 +16,10 @@ pub(super) fn pool(
         Pooling::LastToken => hidden.token(first + length - 1).to_vec(),
         Pooling::Mean => mean(hidden, first, length),
         Pooling::FirstEos(eos) => {
-            let position = input_ids.iter().position(|id| *id == eos).unwrap_or(length - 1);
+            let position = input_ids
+                .iter()
+                .position(|id| *id == eos)
+                .unwrap_or(length - 1);
             hidden.token(first + position).to_vec()
         }
     }
@@ -26,7 +29,9 @@ pub(super) fn pool(
 pub(super) fn mean(hidden: &Hidden<'_>, first: usize, length: usize) -> Vec<f32> {
     let mut sum = hidden.token(first).to_vec();
     for token in first + 1..first + length {
-        sum.iter_mut().zip(hidden.token(token)).for_each(|(sum, value)| *sum += value);
+        sum.iter_mut()
+            .zip(hidden.token(token))
+            .for_each(|(sum, value)| *sum += value);
     }
     #[expect(clippy::cast_precision_loss, reason = "a text's tokens")]
     let factor = 1.0 / length as f32;

@@ -3,14 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::Encoder;
 use super::description::Output;
 use super::heads::{Head, relevance_logit};
-use super::options::{
-    EmbedOptions, Embeddings, Overflow, Relevance, SparseEmbedding, TokenUsage,
-};
+use super::options::{EmbedOptions, Embeddings, Overflow, Relevance, SparseEmbedding, TokenUsage};
 use super::plan::{Planned, Window, batches, plan};
 use super::pooling::{normalize, pool};
-use super::Encoder;
 use crate::transformer::{Batch, Hidden};
 use crate::{Error, ErrorKind, Result};
 
@@ -36,17 +34,26 @@ impl Encoder {
         let available = self.dimensions();
         let dimensions = options.dimensions.unwrap_or(available);
         if !(1..=available).contains(&dimensions) {
-            return Err(ErrorKind::Dimensions { requested: dimensions, available }.into());
+            return Err(ErrorKind::Dimensions {
+                requested: dimensions,
+                available,
+            }
+            .into());
         }
         let prompt = self.description.prompt(&options.role)?;
-        let mut embeddings = Embeddings { dimensions, ..Embeddings::default() };
+        let mut embeddings = Embeddings {
+            dimensions,
+            ..Embeddings::default()
+        };
         embeddings.values.reserve(texts.len() * dimensions);
         for (chunk, texts) in texts.chunks(TEXTS).enumerate() {
             let planned = self.plan_all(prompt, texts, chunk * TEXTS, options.overflow)?;
             let (windows, usage) = flatten(planned);
             let vectors = self.each_window(&windows, |hidden, first, window| {
                 let vector = pool(self.description.pooling, hidden, first, &window.input_ids);
-                self.dense.iter().fold(vector, |vector, layer| layer.apply(self.isa, &vector))
+                self.dense
+                    .iter()
+                    .fold(vector, |vector, layer| layer.apply(self.isa, &vector))
             })?;
             let mut vectors = windows.iter().zip(vectors);
             for usage in &usage {
@@ -71,10 +78,20 @@ impl Encoder {
         overflow: Overflow,
     ) -> Result<Vec<Relevance>> {
         self.must_give(Output::Relevance)?;
-        let Head::Relevance { layers, norm, mean } = &self.head else { unreachable!() };
+        let Head::Relevance { layers, norm, mean } = &self.head else {
+            unreachable!()
+        };
         if overflow == Overflow::SplitMean {
-            let (value, expected) = ("split-mean".into(), "`error` or `truncate` for pairs".into());
-            return Err(ErrorKind::Option { option: "overflow", value, expected }.into());
+            let (value, expected) = (
+                "split-mean".into(),
+                "`error` or `truncate` for pairs".into(),
+            );
+            return Err(ErrorKind::Option {
+                option: "overflow",
+                value,
+                expected,
+            }
+            .into());
         }
         let query = self.tokenizer.encode(query)?;
         let mut results = Vec::with_capacity(documents.len());
@@ -87,11 +104,16 @@ impl Encoder {
             let logits = self.each_window(&windows, |hidden, first, window| {
                 relevance_logit(self.isa, head, hidden, first, window.input_ids.len())
             })?;
-            results.extend(logits.into_iter().zip(usage).map(|(logit, usage)| Relevance {
-                logit,
-                score: 1.0 / (1.0 + (-logit).exp()),
-                usage,
-            }));
+            results.extend(
+                logits
+                    .into_iter()
+                    .zip(usage)
+                    .map(|(logit, usage)| Relevance {
+                        logit,
+                        score: 1.0 / (1.0 + (-logit).exp()),
+                        usage,
+                    }),
+            );
         }
         Ok(results)
     }
@@ -103,7 +125,9 @@ impl Encoder {
     /// If the model gives none, or as [`Encoder::embed`]. Over-long texts cannot be split.
     pub fn sparse(&self, texts: &[&str], options: &EmbedOptions) -> Result<Vec<SparseEmbedding>> {
         self.must_give(Output::Sparse)?;
-        let Head::Sparse(head) = &self.head else { unreachable!() };
+        let Head::Sparse(head) = &self.head else {
+            unreachable!()
+        };
         let prompt = self.description.prompt(&options.role)?;
         let mut results = Vec::with_capacity(texts.len());
         for (chunk, texts) in texts.chunks(TEXTS).enumerate() {
@@ -115,7 +139,10 @@ impl Encoder {
             let mut weights = weights.into_iter();
             for usage in usage {
                 let windows = weights.by_ref().take(usage.windows);
-                results.push(SparseEmbedding { weights: largest_of(windows), usage });
+                results.push(SparseEmbedding {
+                    weights: largest_of(windows),
+                    usage,
+                });
             }
         }
         Ok(results)
@@ -156,7 +183,12 @@ impl Encoder {
         let whole = self.tokenizer.assemble_pair(query, &document, usize::MAX);
         let seen = whole.input_ids.len();
         if seen > max_length && overflow == Overflow::Error {
-            return Err(ErrorKind::TooLong { index, tokens: seen, max_length }.into());
+            return Err(ErrorKind::TooLong {
+                index,
+                tokens: seen,
+                max_length,
+            }
+            .into());
         }
         let pair = self.tokenizer.assemble_pair(query, &document, max_length);
         let kept = pair.input_ids.len();
@@ -165,7 +197,14 @@ impl Encoder {
             input_ids: pair.input_ids,
             token_type_ids: kinds.map(|kind| u8::try_from(*kind).unwrap_or(0)).collect(),
         };
-        Ok(Planned { windows: vec![window], usage: TokenUsage { seen, kept, windows: 1 } })
+        Ok(Planned {
+            windows: vec![window],
+            usage: TokenUsage {
+                seen,
+                kept,
+                windows: 1,
+            },
+        })
     }
 
     /// `make(index)` for `0..count`, on all threads, in order.
@@ -278,7 +317,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// All windows in the order of the texts, and the texts' usage.
 fn flatten(planned: Vec<Planned>) -> (Vec<Window>, Vec<TokenUsage>) {
     let usage = planned.iter().map(|planned| planned.usage).collect();
-    (planned.into_iter().flat_map(|planned| planned.windows).collect(), usage)
+    (
+        planned
+            .into_iter()
+            .flat_map(|planned| planned.windows)
+            .collect(),
+        usage,
+    )
 }
 
 fn batch_of(windows: &[Window], indices: &[usize]) -> Batch {
@@ -306,7 +351,9 @@ fn combine<'a>(
                 normalize(&mut vector);
                 #[expect(clippy::cast_precision_loss, reason = "a text's tokens")]
                 let weight = window.input_ids.len() as f32;
-                sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += weight * value);
+                sum.iter_mut()
+                    .zip(vector)
+                    .for_each(|(sum, value)| *sum += weight * value);
             }
             sum
         }

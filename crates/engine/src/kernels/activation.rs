@@ -57,11 +57,27 @@ impl Activation {
         width: usize,
         gated: bool,
     ) {
-        let columns = if gated { 2 * padded(width) } else { padded(width) };
-        assert!(rows.end <= x.end() && columns <= x.stride(), "no such part; this is a bug");
+        let columns = if gated {
+            2 * padded(width)
+        } else {
+            padded(width)
+        };
+        assert!(
+            rows.end <= x.end() && columns <= x.stride(),
+            "no such part; this is a bug"
+        );
         // SAFETY: checked above, and the caller's.
         unsafe {
-            run(isa, Apply { function: self, x, rows, width, gated });
+            run(
+                isa,
+                Apply {
+                    function: self,
+                    x,
+                    rows,
+                    width,
+                    gated,
+                },
+            );
         }
     }
 }
@@ -133,11 +149,14 @@ unsafe fn gelu<S: Simd>(x: S::F) -> S::F {
 /// The CPU has `S`.
 #[inline(always)]
 unsafe fn gelu_tanh<S: Simd>(x: S::F) -> S::F {
-    const ROOT_8_OVER_PI: f32 = 1.595_769_1;
+    const ROOT_8_OVER_PI: f32 = 1.595_769;
     // SAFETY: the caller's.
     unsafe {
         let cube = S::mul(S::mul(x, x), x);
-        let z = S::mul(S::fma(cube, S::splat(0.044_715), x), S::splat(-ROOT_8_OVER_PI));
+        let z = S::mul(
+            S::fma(cube, S::splat(0.044_715), x),
+            S::splat(-ROOT_8_OVER_PI),
+        );
         S::div(x, S::add(S::splat(1.0), exp::<S>(z)))
     }
 }
@@ -192,7 +211,10 @@ mod tests {
                         let factor = if gated { 0.5 + i as f64 } else { 1.0 };
                         let expected = definition(function, f64::from(number(i))) * factor;
                         let bound = 2e-6 * factor + expected.abs() * 1e-6;
-                        assert!((f64::from(x[i]) - expected).abs() <= bound, "{isa} {function:?}");
+                        assert!(
+                            (f64::from(x[i]) - expected).abs() <= bound,
+                            "{isa} {function:?}"
+                        );
                     }
                 }
             }

@@ -31,7 +31,10 @@ pub(crate) struct Reach {
 
 impl Reach {
     /// Every key.
-    pub(crate) const ALL: Self = Self { before: usize::MAX, after: usize::MAX };
+    pub(crate) const ALL: Self = Self {
+        before: usize::MAX,
+        after: usize::MAX,
+    };
 
     fn of(self, query: usize, length: usize) -> Range<usize> {
         query.saturating_sub(self.before)..query.saturating_add(self.after).min(length - 1) + 1
@@ -116,18 +119,24 @@ impl Attention<'_> {
                 for i in 0..head_dim {
                     panel.add(i * PANEL).write(key.add(i).read());
                 }
-                let value = self.qkv.at(row, self.heads.value_column() + head * head_dim);
+                let value = self
+                    .qkv
+                    .at(row, self.heads.value_column() + head * head_dim);
                 let target = values.add(token * padded(head_dim));
                 target.copy_from_nonoverlapping(value, head_dim);
-                target.add(head_dim).write_bytes(0, padded(head_dim) - head_dim);
+                target
+                    .add(head_dim)
+                    .write_bytes(0, padded(head_dim) - head_dim);
             }
         }
     }
 
     /// Where keys and values of a key-value head lie.
     fn packed_head(&self, head: usize) -> (*mut f32, *mut f32) {
-        let (keys, values) =
-            (self.heads.keys_len(self.length), self.heads.values_len(self.length));
+        let (keys, values) = (
+            self.heads.keys_len(self.length),
+            self.heads.values_len(self.length),
+        );
         let base = self.packed.at(0, head * (keys + values));
         (base, base.wrapping_add(keys))
     }
@@ -143,13 +152,24 @@ impl Attention<'_> {
     ///
     /// All heads are packed; each task by one thread; `scratch` has [`Heads::scratch_len`] numbers.
     pub(crate) unsafe fn attend(&self, isa: Isa, task: usize, scratch: &mut [f32]) {
-        assert!(scratch.len() >= self.heads.scratch_len(), "scratch is too short; this is a bug");
+        assert!(
+            scratch.len() >= self.heads.scratch_len(),
+            "scratch is too short; this is a bug"
+        );
         let tiles = self.length.div_ceil(QUERY_TILE);
         let (head, query) = (task / tiles, task % tiles * QUERY_TILE);
         let queries = query..(query + QUERY_TILE).min(self.length);
         // SAFETY: the caller's.
         unsafe {
-            run(isa, Attend { attention: self, head, queries, scratch });
+            run(
+                isa,
+                Attend {
+                    attention: self,
+                    head,
+                    queries,
+                    scratch,
+                },
+            );
         }
     }
 }
@@ -178,7 +198,10 @@ impl Kernel for Attend<'_> {
         let width = padded(heads.head_dim);
         let (scores, output) = self.scratch.split_at_mut(QUERY_TILE * KEY_BLOCK);
         output[..QUERY_TILE * width].fill(0.0);
-        let mut running = [Running { maximum: MASKED, sum: 0.0 }; QUERY_TILE];
+        let mut running = [Running {
+            maximum: MASKED,
+            sum: 0.0,
+        }; QUERY_TILE];
         let (queries, head) = (self.queries, self.head);
         let first = heads.reach.of(queries.start, attention.length).start / PANEL * PANEL;
         let end = heads.reach.of(queries.end - 1, attention.length).end;
@@ -192,7 +215,11 @@ impl Kernel for Attend<'_> {
                     let scores = &mut scores[row * KEY_BLOCK..(row + 1) * KEY_BLOCK];
                     attention.mask_and_bias(head, query, keys.clone(), scores);
                     let output = &mut output[row * width..(row + 1) * width];
-                    let scale = if attention.bias.is_some() { 1.0 } else { heads.scale };
+                    let scale = if attention.bias.is_some() {
+                        1.0
+                    } else {
+                        heads.scale
+                    };
                     let scores = &mut scores[..padded(keys.len())];
                     running[row] = soften::<S>(running[row], scale, scores, output);
                 }
@@ -211,7 +238,9 @@ impl Kernel for Attend<'_> {
             let factor = 1.0 / running[row].sum;
             // SAFETY: this task alone writes this head of this query.
             unsafe {
-                let out = attention.out.at(attention.first + query, head * heads.head_dim);
+                let out = attention
+                    .out
+                    .at(attention.first + query, head * heads.head_dim);
                 for (i, value) in output.iter().enumerate() {
                     out.add(i).write(value * factor);
                 }
@@ -374,13 +403,19 @@ unsafe fn soften<S: Simd>(
             sum = S::add(sum, weight);
         }
         if before.sum == 0.0 {
-            return Running { maximum, sum: S::sum(sum) };
+            return Running {
+                maximum,
+                sum: S::sum(sum),
+            };
         }
         let correction = ((before.maximum - maximum) * scale).exp();
         for value in output.iter_mut() {
             *value *= correction;
         }
-        Running { maximum, sum: before.sum * correction + S::sum(sum) }
+        Running {
+            maximum,
+            sum: before.sum * correction + S::sum(sum),
+        }
     }
 }
 
@@ -429,12 +464,22 @@ mod tests {
     fn agrees_with_the_definition_on_every_isa() {
         let reaches = [
             Reach::ALL,
-            Reach { before: usize::MAX, after: 0 },
-            Reach { before: 8, after: 8 },
-            Reach { before: 15, after: 0 },
+            Reach {
+                before: usize::MAX,
+                after: 0,
+            },
+            Reach {
+                before: 8,
+                after: 8,
+            },
+            Reach {
+                before: 15,
+                after: 0,
+            },
         ];
         for isa in Isa::available() {
-            for (length, head_dim) in [(1, 16), (2, 24), (13, 32), (33, 64), (140, 16), (1100, 32)] {
+            for (length, head_dim) in [(1, 16), (2, 24), (13, 32), (33, 64), (140, 16), (1100, 32)]
+            {
                 for reach in reaches {
                     let heads = Heads {
                         num_heads: 4,
@@ -478,7 +523,11 @@ mod tests {
         for query in 0..length {
             for i in 0..row {
                 let (got, want) = (f64::from(out[query * width + i]), expected[query * row + i]);
-                assert!((got - want).abs() < 1e-5, "{isa} {length} {:?}: {got} {want}", heads.reach);
+                assert!(
+                    (got - want).abs() < 1e-5,
+                    "{isa} {length} {:?}: {got} {want}",
+                    heads.reach
+                );
             }
         }
     }

@@ -41,7 +41,11 @@ impl<T: Number> Buffer<T> {
         let memory = if bytes >= MAPPED { map(bytes) } else { None };
         let memory =
             memory.unwrap_or_else(|| Memory::Lines(vec![Line([0; 64]); bytes.div_ceil(64)]));
-        Self { memory, length, numbers: PhantomData }
+        Self {
+            memory,
+            length,
+            numbers: PhantomData,
+        }
     }
 
     /// A copy of `values`, followed by zeros up to `length`.

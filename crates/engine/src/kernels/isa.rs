@@ -37,7 +37,10 @@ impl Isa {
     /// Every level of this CPU, lowest first.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        ALL.iter().filter(|(level, _)| detected(*level)).map(|(level, _)| Self(*level)).collect()
+        ALL.iter()
+            .filter(|(level, _)| detected(*level))
+            .map(|(level, _)| Self(*level))
+            .collect()
     }
 
     /// The level in use: the best of the CPU, or what `WENYI_ISA` lowers it to.
@@ -47,19 +50,33 @@ impl Isa {
     /// If `WENYI_ISA` names no level or one that this CPU lacks.
     pub fn current() -> Result<Self, Error> {
         static CURRENT: OnceLock<Result<Isa, (String, String)>> = OnceLock::new();
-        CURRENT.get_or_init(Self::from_env).clone().map_err(|(value, expected)| {
-            ErrorKind::Option { option: "WENYI_ISA", value, expected }.into()
-        })
+        CURRENT
+            .get_or_init(Self::from_env)
+            .clone()
+            .map_err(|(value, expected)| {
+                ErrorKind::Option {
+                    option: "WENYI_ISA",
+                    value,
+                    expected,
+                }
+                .into()
+            })
     }
 
     fn from_env() -> Result<Self, (String, String)> {
         let available = Self::available();
         let best = *available.last().unwrap_or(&Self(Level::Portable));
-        let Ok(name) = std::env::var("WENYI_ISA") else { return Ok(best) };
-        available.iter().copied().find(|isa| isa.to_string() == name).ok_or_else(|| {
-            let names: Vec<_> = available.iter().map(|isa| format!("`{isa}`")).collect();
-            (name, format!("one of {}", names.join(", ")))
-        })
+        let Ok(name) = std::env::var("WENYI_ISA") else {
+            return Ok(best);
+        };
+        available
+            .iter()
+            .copied()
+            .find(|isa| isa.to_string() == name)
+            .ok_or_else(|| {
+                let names: Vec<_> = available.iter().map(|isa| format!("`{isa}`")).collect();
+                (name, format!("one of {}", names.join(", ")))
+            })
     }
 
     pub(crate) fn level(self) -> Level {
@@ -86,7 +103,10 @@ impl Isa {
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = ALL.iter().find(|(level, _)| *level == self.0).map_or("", |(_, name)| name);
+        let name = ALL
+            .iter()
+            .find(|(level, _)| *level == self.0)
+            .map_or("", |(_, name)| name);
         f.write_str(name)
     }
 }

@@ -5,7 +5,10 @@
 //! once over [`simd::Simd`] and agrees with a plain definition in its tests, on every instruction
 //! set that the machine has.
 
-#![expect(unsafe_code, reason = "vector kernels; every block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "vector kernels; every block says why it is sound"
+)]
 
 pub(crate) mod isa;
 mod simd;

@@ -33,7 +33,13 @@ impl Norm {
         let width = weight.len();
         let stride = padded(width);
         let (weight, bias) = (Buffer::padded(weight, stride), Buffer::padded(bias, stride));
-        Self { kind, eps, width, weight, bias }
+        Self {
+            kind,
+            eps,
+            width,
+            weight,
+            bias,
+        }
     }
 
     /// `sum = a + b` (if given), kept in `keep` (if given); `out = norm(sum)`, for the given rows.
@@ -54,7 +60,17 @@ impl Norm {
         assert!(a.stride() >= padded(self.width) && out.stride() >= padded(self.width));
         // SAFETY: the caller's.
         unsafe {
-            run(isa, Apply { norm: self, rows, a, b, keep, out });
+            run(
+                isa,
+                Apply {
+                    norm: self,
+                    rows,
+                    a,
+                    b,
+                    keep,
+                    out,
+                },
+            );
         }
     }
 }
@@ -74,7 +90,9 @@ impl Norm {
         let squares: f32 = head.iter().map(|value| value * value).sum();
         #[expect(clippy::cast_precision_loss, reason = "a head's width")]
         let factor = 1.0 / (squares / head.len() as f32 + self.eps).sqrt();
-        head.iter_mut().zip(&*self.weight).for_each(|(value, weight)| *value *= factor * weight);
+        head.iter_mut()
+            .zip(&*self.weight)
+            .for_each(|(value, weight)| *value *= factor * weight);
     }
 }
 
@@ -138,7 +156,11 @@ impl Apply<'_> {
     unsafe fn normalize<S: Simd>(&self, out: *mut f32, vectors: usize, sum: f32) {
         #[expect(clippy::cast_precision_loss, reason = "widths are far below 2²⁴")]
         let width = self.norm.width as f32;
-        let mean = if self.norm.kind == NormKind::Layer { sum / width } else { 0.0 };
+        let mean = if self.norm.kind == NormKind::Layer {
+            sum / width
+        } else {
+            0.0
+        };
         // SAFETY: as `run`.
         unsafe {
             let minus_mean = S::splat(-mean);
@@ -180,8 +202,9 @@ mod tests {
                     for i in 0..width {
                         (a[i], b[i]) = (number(i + 11), number(3 * i));
                     }
-                    let sum: Vec<_> =
-                        (0..width).map(|i| f64::from(a[i]) + f64::from(b[i])).collect();
+                    let sum: Vec<_> = (0..width)
+                        .map(|i| f64::from(a[i]) + f64::from(b[i]))
+                        .collect();
                     let mean = sum.iter().sum::<f64>() / width as f64;
                     let mean = if kind == NormKind::Layer { mean } else { 0.0 };
                     let variance =
@@ -197,7 +220,10 @@ mod tests {
                         let expected = (sum[i] - mean) / (variance + 1e-5).sqrt()
                             * f64::from(weight[i])
                             + f64::from(bias[i]);
-                        assert!((f64::from(out[i]) - expected).abs() < 2e-5, "{isa} {width} {i}");
+                        assert!(
+                            (f64::from(out[i]) - expected).abs() < 2e-5,
+                            "{isa} {width} {i}"
+                        );
                         assert!((f64::from(keep[i]) - sum[i]).abs() < 1e-6);
                     }
                 }

@@ -38,7 +38,10 @@ impl Rope {
                 1.0 / theta.powf(exponent) / linear_factor
             })
             .collect();
-        Self { inverse_frequencies, table: RwLock::default() }
+        Self {
+            inverse_frequencies,
+            table: RwLock::default(),
+        }
     }
 
     /// A table for at least `length` positions.
@@ -51,11 +54,21 @@ impl Rope {
         let length = length.next_power_of_two().max(512);
         let angles = (0..length).flat_map(|position| {
             #[expect(clippy::cast_precision_loss, reason = "positions are far below 2²⁴")]
-            self.inverse_frequencies.iter().map(move |frequency| position as f32 * frequency)
+            self.inverse_frequencies
+                .iter()
+                .map(move |frequency| position as f32 * frequency)
         });
         let (sin, cos) = angles.map(f32::sin_cos).unzip();
-        let table = Arc::new(Table { length, half, cos, sin });
-        *self.table.write().unwrap_or_else(|error| error.into_inner()) = Arc::clone(&table);
+        let table = Arc::new(Table {
+            length,
+            half,
+            cos,
+            sin,
+        });
+        *self
+            .table
+            .write()
+            .unwrap_or_else(|error| error.into_inner()) = Arc::clone(&table);
         table
     }
 }
@@ -80,8 +93,10 @@ mod tests {
         let rope = Rope::new(10_000.0, 8, 1.0);
         let table = rope.table(600);
         let dot = |p: usize, q: usize| {
-            let (mut a, mut b) =
-                ([1.0_f32, 2., 3., 4., 5., 6., 7., 8.], [2.0_f32, 0., 1., 3., -1., 2., 5., 1.]);
+            let (mut a, mut b) = (
+                [1.0_f32, 2., 3., 4., 5., 6., 7., 8.],
+                [2.0_f32, 0., 1., 3., -1., 2., 5., 1.],
+            );
             table.rotate(p, &mut a);
             table.rotate(q, &mut b);
             a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>()

@@ -36,8 +36,17 @@ impl<'a, T: Number> Rows<'a, T> {
     ///
     /// If `memory` is shorter.
     pub(crate) fn new(memory: &'a mut [T], rows: usize, stride: usize) -> Self {
-        assert!(memory.len() >= rows * stride, "matrix memory is too short; this is a bug");
-        Self { base: memory.as_mut_ptr(), origin: 0, rows, stride, lent: PhantomData }
+        assert!(
+            memory.len() >= rows * stride,
+            "matrix memory is too short; this is a bug"
+        );
+        Self {
+            base: memory.as_mut_ptr(),
+            origin: 0,
+            rows,
+            stride,
+            lent: PhantomData,
+        }
     }
 
     /// The same memory, its first row numbered `origin`.
@@ -58,7 +67,8 @@ impl<'a, T: Number> Rows<'a, T> {
     pub(crate) fn at(self, row: usize, column: usize) -> *mut T {
         debug_assert!((self.origin..self.end()).contains(&row) && column < self.stride);
         // Within the allocation, so the plain offset cannot wrap.
-        self.base.wrapping_add((row - self.origin) * self.stride + column)
+        self.base
+            .wrapping_add((row - self.origin) * self.stride + column)
     }
 
     /// One row.

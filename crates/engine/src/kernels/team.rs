@@ -56,11 +56,22 @@ impl Team {
                 let shared = Arc::clone(&shared);
                 let name = format!("wenyi-{}", index + 1);
                 // A machine that gives no more threads gets a smaller team.
-                thread::Builder::new().name(name).spawn(move || work(&shared, index)).ok()
+                thread::Builder::new()
+                    .name(name)
+                    .spawn(move || work(&shared, index))
+                    .ok()
             })
             .collect();
-        let threads = workers.iter().map(|worker| worker.thread().clone()).collect();
-        Self { shared, workers, threads, turn: Mutex::new(()) }
+        let threads = workers
+            .iter()
+            .map(|worker| worker.thread().clone())
+            .collect();
+        Self {
+            shared,
+            workers,
+            threads,
+            turn: Mutex::new(()),
+        }
     }
 
     /// Number of members.
@@ -88,7 +99,10 @@ impl Team {
         if let Err(panic) = mine {
             resume_unwind(panic);
         }
-        assert!(!self.shared.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked");
+        assert!(
+            !self.shared.panicked.swap(false, Ordering::Relaxed),
+            "a worker thread panicked"
+        );
     }
 
     fn start(&self, job: &(dyn Fn(usize) + Sync)) {
@@ -100,7 +114,9 @@ impl Team {
             >(std::ptr::from_ref(job))
         };
         *lock(&self.shared.job) = Some(Job(job));
-        self.shared.remaining.store(self.workers.len(), Ordering::Relaxed);
+        self.shared
+            .remaining
+            .store(self.workers.len(), Ordering::Relaxed);
         self.wake();
     }
 
@@ -159,7 +175,9 @@ fn work(shared: &Shared, index: usize) {
         if shared.closing.load(Ordering::SeqCst) {
             return;
         }
-        let Some(Job(job)) = *lock(&shared.job) else { continue };
+        let Some(Job(job)) = *lock(&shared.job) else {
+            continue;
+        };
         // SAFETY: `Team::run` keeps the closure alive until `remaining` is zero.
         let job = unsafe { &*job };
         if catch_unwind(AssertUnwindSafe(|| job(index + 1))).is_err() {
@@ -205,7 +223,11 @@ mod tests {
                 team.run(|rank| {
                     counts[rank].fetch_add(1, Ordering::Relaxed);
                 });
-                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+                assert!(
+                    counts
+                        .iter()
+                        .all(|count| count.load(Ordering::Relaxed) == 1)
+                );
             }
         }
     }

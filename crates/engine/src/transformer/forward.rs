@@ -5,7 +5,10 @@
 //! go while it is in cache. One thread may run a whole batch, or a team shares it: by rows when there
 //! are many, by columns of each product when there are few.
 
-#![expect(unsafe_code, reason = "members of a team write disjoint rows of shared matrices")]
+#![expect(
+    unsafe_code,
+    reason = "members of a team write disjoint rows of shared matrices"
+)]
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::config::{BlockKind, Positions};
 use super::scratch::{Local, ROW_BLOCK, Scratch};
 use super::{Batch, Layer, Transformer};
+use crate::Result;
 use crate::kernels::attention::Attention;
 use crate::kernels::linear::{Input, Linear};
 use crate::kernels::norm::Norm;
 use crate::kernels::rope::Table;
 use crate::kernels::rows::{Rows, padded};
 use crate::kernels::team::Team;
-use crate::Result;
 
 /// Hidden states after the last layer.
 #[derive(Debug)]
@@ -54,12 +57,21 @@ enum Step {
 
 /// What leads to the attention of a layer, and what follows from it.
 const BEFORE_ATTENTION: [Step; 3] = [Step::AttentionNorm, Step::QueryKeyValue, Step::Rotate];
-const AFTER_ATTENTION: [Step; 6] =
-    [Step::Output, Step::AddAttention, Step::Up, Step::Activate, Step::Down, Step::AddFeedForward];
+const AFTER_ATTENTION: [Step; 6] = [
+    Step::Output,
+    Step::AddAttention,
+    Step::Up,
+    Step::Activate,
+    Step::Down,
+    Step::AddFeedForward,
+];
 
-/// The matrices of all tokens.
+/// What stays the same during a pass: the batch, the rotations of each layer, and the matrices of
+/// all tokens.
 #[derive(Clone, Copy)]
-struct Shared<'a> {
+struct Pass<'a> {
+    batch: &'a Batch,
+    tables: &'a [Option<Arc<Table>>],
     x: Rows<'a, f32>,
     query_key_value: Rows<'a, f32>,
     context: Rows<'a, f32>,
@@ -98,20 +110,30 @@ impl Transformer {
     /// # Errors
     ///
     /// If a token table cannot be read.
-    pub(crate) fn forward<'a>(&self, batch: &Batch, scratch: &'a mut Scratch) -> Result<Hidden<'a>> {
+    pub(crate) fn forward<'a>(
+        &self,
+        batch: &Batch,
+        scratch: &'a mut Scratch,
+    ) -> Result<Hidden<'a>> {
         let longest = self.prepare(batch, scratch)?;
         let tables = self.tables(longest);
-        let Scratch { x, query_key_value, context, packed, local } = scratch;
-        let shared = self.lend(batch, x, query_key_value, context);
+        let Scratch {
+            x,
+            query_key_value,
+            context,
+            packed,
+            local,
+        } = scratch;
+        let pass = self.lend(batch, &tables, (x, query_key_value, context));
         let everything = 0..batch.num_tokens();
         for index in 0..self.layers.len() {
             let steps = self.steps(index);
             // SAFETY: the only thread; every matrix is its own.
             unsafe {
-                self.chain(&steps, everything.clone(), shared, local, batch, &tables);
+                self.chain(&steps, everything.clone(), pass, local);
             }
             for (first, length) in batch.sequences() {
-                let attention = self.attention(index, shared, packed, first, length);
+                let attention = self.attention(index, pass, packed, first, length);
                 for head in 0..self.config.num_key_value_heads {
                     // SAFETY: as above.
                     unsafe { attention.pack(head) };
@@ -124,7 +146,7 @@ impl Transformer {
         }
         // SAFETY: as above.
         unsafe {
-            self.chain(&self.steps(self.layers.len()), everything, shared, local, batch, &tables);
+            self.chain(&self.steps(self.layers.len()), everything, pass, local);
         }
         Ok(self.finish(x))
     }
@@ -144,26 +166,32 @@ impl Transformer {
     ) -> Result<Hidden<'a>> {
         let longest = self.prepare(batch, scratch)?;
         let tables = self.tables(longest);
-        let Scratch { x, query_key_value, context, packed, local } = scratch;
-        let shared = self.lend(batch, x, query_key_value, context);
+        let Scratch {
+            x,
+            query_key_value,
+            context,
+            packed,
+            local,
+        } = scratch;
+        let pass = self.lend(batch, &tables, (x, query_key_value, context));
         let rows = batch.num_tokens();
         for index in 0..=self.layers.len() {
             let steps = self.steps(index);
             if rows <= ROW_BLOCK / 2 {
-                self.side_by_side(team, &steps, rows, shared, local, batch, &tables);
+                self.side_by_side(team, &steps, rows, pass, local);
             } else {
                 team.run(|rank| {
                     let mut own = locals[rank].lock().unwrap_or_else(PoisonError::into_inner);
                     let share = team.share(rank, rows, 12);
                     // SAFETY: shares are disjoint, and each member uses its own local memory.
                     unsafe {
-                        self.chain(&steps, share, shared, &mut own.local, batch, &tables);
+                        self.chain(&steps, share, pass, &mut own.local);
                     }
                 });
             }
             if index < self.layers.len() {
                 for (first, length) in batch.sequences() {
-                    let attention = self.attention(index, shared, packed, first, length);
+                    let attention = self.attention(index, pass, packed, first, length);
                     self.attend_together(team, &attention, locals);
                 }
             }
@@ -205,7 +233,9 @@ impl Transformer {
         let after = after.flat_map(|index| AFTER_ATTENTION.map(|step| (index, step)));
         let before = BEFORE_ATTENTION.map(|step| (index, step));
         if index == self.layers.len() {
-            return after.chain([(index.saturating_sub(1), Step::FinalNorm)]).collect();
+            return after
+                .chain([(index.saturating_sub(1), Step::FinalNorm)])
+                .collect();
         }
         after.chain(before).collect()
     }
@@ -219,10 +249,8 @@ impl Transformer {
         &self,
         steps: &[(usize, Step)],
         rows: Range<usize>,
-        shared: Shared<'_>,
+        pass: Pass<'_>,
         local: &mut Local,
-        batch: &Batch,
-        tables: &[Option<Arc<Table>>],
     ) {
         let mut first = rows.start;
         while first < rows.end {
@@ -232,21 +260,13 @@ impl Transformer {
                 let layer = &self.layers[*index];
                 // SAFETY: the caller's rows; local memory is this thread's.
                 unsafe {
-                    match self.product(layer, *step, shared, own) {
+                    match self.product(layer, *step, pass, own) {
                         Some((linear, from, to)) => {
-                            let input =
-                                linear.prepare(self.isa, from, block.clone(), own.input);
+                            let input = linear.prepare(self.isa, from, block.clone(), own.input);
                             let panels = 0..linear.num_panels();
                             linear.multiply(self.isa, input, block.clone(), panels, to);
                         }
-                        None => self.row_step(
-                            layer,
-                            *step,
-                            block.clone(),
-                            shared,
-                            own,
-                            (batch, tables[*index].as_deref()),
-                        ),
+                        None => self.row_step(*index, *step, block.clone(), pass, own),
                     }
                 }
             }
@@ -260,20 +280,17 @@ impl Transformer {
         team: &Team,
         steps: &[(usize, Step)],
         rows: usize,
-        shared: Shared<'_>,
+        pass: Pass<'_>,
         local: &mut Local,
-        batch: &Batch,
-        tables: &[Option<Arc<Table>>],
     ) {
         let own = local.lend(self, 0);
         for (index, step) in steps {
             let layer = &self.layers[*index];
-            let Some((linear, from, to)) = self.product(layer, *step, shared, own) else {
+            let Some((linear, from, to)) = self.product(layer, *step, pass, own) else {
                 team.run(|rank| {
-                    let (share, facts) =
-                        (team.share(rank, rows, 1), (batch, tables[*index].as_deref()));
+                    let share = team.share(rank, rows, 1);
                     // SAFETY: shares are disjoint.
-                    unsafe { self.row_step(layer, *step, share, shared, own, facts) };
+                    unsafe { self.row_step(*index, *step, share, pass, own) };
                 });
                 continue;
             };
@@ -292,7 +309,7 @@ impl Transformer {
         &self,
         layer: &'m Layer,
         step: Step,
-        shared: Shared<'a>,
+        pass: Pass<'a>,
         own: Own<'a>,
     ) -> Option<(&'m Linear, Rows<'a, f32>, Rows<'a, f32>)> {
         let pre_norm = self.config.block != BlockKind::PostNorm;
@@ -300,11 +317,15 @@ impl Transformer {
             Step::QueryKeyValue => {
                 // The first layer of ModernBERT has no norm before its attention.
                 let normed = pre_norm && layer.attention_norm.is_some();
-                let from = if normed { own.normed } else { shared.x };
-                (&layer.query_key_value, from, shared.query_key_value)
+                let from = if normed { own.normed } else { pass.x };
+                (&layer.query_key_value, from, pass.query_key_value)
             }
-            Step::Output => (&layer.output, shared.context, own.hidden),
-            Step::Up => (&layer.up, if pre_norm { own.normed } else { shared.x }, own.up),
+            Step::Output => (&layer.output, pass.context, own.hidden),
+            Step::Up => (
+                &layer.up,
+                if pre_norm { own.normed } else { pass.x },
+                own.up,
+            ),
             Step::Down => (&layer.down, own.up, own.hidden),
             _ => return None,
         })
@@ -317,36 +338,44 @@ impl Transformer {
     /// Nobody else uses these rows meanwhile.
     unsafe fn row_step(
         &self,
-        layer: &Layer,
+        index: usize,
         step: Step,
         rows: Range<usize>,
-        shared: Shared<'_>,
+        pass: Pass<'_>,
         own: Own<'_>,
-        (batch, table): (&Batch, Option<&Table>),
     ) {
+        let (layer, table) = (&self.layers[index], pass.tables[index].as_deref());
         // SAFETY: the caller's.
         unsafe {
             match step {
                 Step::AttentionNorm => {
                     if let Some(norm) = &layer.attention_norm {
-                        norm.apply(self.isa, rows, shared.x, None, None, own.normed);
+                        norm.apply(self.isa, rows, pass.x, None, None, own.normed);
                     }
                 }
-                Step::Rotate => self.rotate(layer, rows, shared.query_key_value, batch, table),
+                Step::Rotate => self.rotate(layer, rows, pass, table),
                 Step::AddAttention => {
                     let (post, next) = (&layer.post_attention_norm, &layer.feed_forward_norm);
-                    self.add(post.as_ref(), next.as_ref(), rows, shared.x, own);
+                    self.add(post.as_ref(), next.as_ref(), rows, pass.x, own);
                 }
                 Step::Activate => {
                     let (width, gated) = (self.config.intermediate_size, self.config.gated);
-                    self.config.activation.apply(self.isa, own.up, rows, width, gated);
+                    self.config
+                        .activation
+                        .apply(self.isa, own.up, rows, width, gated);
                 }
                 Step::AddFeedForward => {
-                    self.add(layer.post_feed_forward_norm.as_ref(), None, rows, shared.x, own);
+                    self.add(
+                        layer.post_feed_forward_norm.as_ref(),
+                        None,
+                        rows,
+                        pass.x,
+                        own,
+                    );
                 }
                 Step::FinalNorm => {
                     if let Some(norm) = &self.final_norm {
-                        norm.apply(self.isa, rows, shared.x, None, None, shared.x);
+                        norm.apply(self.isa, rows, pass.x, None, None, pass.x);
                     }
                 }
                 Step::QueryKeyValue | Step::Output | Step::Up | Step::Down => {}
@@ -394,8 +423,7 @@ impl Transformer {
         &self,
         layer: &Layer,
         rows: Range<usize>,
-        query_key_value: Rows<'_, f32>,
-        batch: &Batch,
+        pass: Pass<'_>,
         table: Option<&Table>,
     ) {
         let heads = &layer.heads;
@@ -403,12 +431,12 @@ impl Transformer {
             return;
         }
         let dim = heads.head_dim;
-        let borders = &batch.cumulative_seq_lengths;
+        let borders = &pass.batch.cumulative_seq_lengths;
         for row in rows {
             let sequence = borders.partition_point(|border| *border <= row) - 1;
             let position = row - borders[sequence];
             // SAFETY: the caller's row.
-            let numbers = unsafe { query_key_value.row(row) };
+            let numbers = unsafe { pass.query_key_value.row(row) };
             let (queries, keys) = numbers.split_at_mut(heads.key_column());
             let queries = queries[..heads.num_heads * dim].chunks_exact_mut(dim);
             let keys = keys[..heads.num_key_value_heads * dim].chunks_exact_mut(dim);
@@ -427,7 +455,7 @@ impl Transformer {
     fn attention<'a>(
         &'a self,
         index: usize,
-        shared: Shared<'a>,
+        pass: Pass<'a>,
         packed: &'a mut [f32],
         first: usize,
         length: usize,
@@ -435,28 +463,34 @@ impl Transformer {
         let heads = self.layers[index].heads;
         let span = self.config.max_positions;
         let bias = self.relative_bias.as_ref().map(|bias| {
-            (self.spread_bias.get_or_init(|| bias.spread(span)).as_slice(), span)
+            (
+                self.spread_bias
+                    .get_or_init(|| bias.spread(span))
+                    .as_slice(),
+                span,
+            )
         });
         Attention {
             heads,
-            qkv: shared.query_key_value,
+            qkv: pass.query_key_value,
             first,
             length,
             packed: Rows::new(packed, 1, heads.packed_len(length)),
             bias,
-            out: shared.context,
+            out: pass.context,
         }
     }
 
     fn lend<'a>(
         &self,
-        batch: &Batch,
-        x: &'a mut [f32],
-        query_key_value: &'a mut [f32],
-        context: &'a mut [f32],
-    ) -> Shared<'a> {
+        batch: &'a Batch,
+        tables: &'a [Option<Arc<Table>>],
+        (x, query_key_value, context): (&'a mut [f32], &'a mut [f32], &'a mut [f32]),
+    ) -> Pass<'a> {
         let rows = batch.num_tokens();
-        Shared {
+        Pass {
+            batch,
+            tables,
             x: Rows::new(x, rows, padded(self.config.hidden_size)),
             query_key_value: Rows::new(query_key_value, rows, self.query_key_value_stride()),
             context: Rows::new(context, rows, self.context_stride()),
@@ -471,8 +505,15 @@ impl Transformer {
 
     /// Reserves memory and writes the first hidden states; returns the longest text's length.
     fn prepare(&self, batch: &Batch, scratch: &mut Scratch) -> Result<usize> {
-        let longest = batch.sequences().map(|(_, length)| length).max().unwrap_or(0);
-        let packed = self.layers.first().map_or(0, |layer| layer.heads.packed_len(longest));
+        let longest = batch
+            .sequences()
+            .map(|(_, length)| length)
+            .max()
+            .unwrap_or(0);
+        let packed = self
+            .layers
+            .first()
+            .map_or(0, |layer| layer.heads.packed_len(longest));
         scratch.reserve(self, batch.num_tokens(), packed);
         let rows = batch.num_tokens();
         let x = Rows::new(&mut scratch.x, rows, padded(self.config.hidden_size));
@@ -493,7 +534,8 @@ impl Transformer {
                 table.row_f32(id as usize, &mut row[..width])?;
                 row[width..].fill(0.0);
                 if self.config.embedding_scale != 1.0 {
-                    row.iter_mut().for_each(|value| *value *= self.config.embedding_scale);
+                    row.iter_mut()
+                        .for_each(|value| *value *= self.config.embedding_scale);
                 }
                 let position = match self.config.positions {
                     Positions::None => None,
@@ -512,7 +554,10 @@ impl Transformer {
                 if self.config.token_types {
                     // RoBERTa has one type, whatever a pair's template says.
                     let kinds = self.embeddings.token_types.len() / row.len();
-                    let kind = batch.token_type_ids.get(token).map_or(0, |kind| (*kind).into());
+                    let kind = batch
+                        .token_type_ids
+                        .get(token)
+                        .map_or(0, |kind| (*kind).into());
                     add_row(row, &self.embeddings.token_types, kind.min(kinds - 1));
                 }
             }
@@ -526,14 +571,20 @@ impl Transformer {
 
     fn finish<'a>(&self, x: &'a mut [f32]) -> Hidden<'a> {
         let (width, stride) = (self.config.hidden_size, padded(self.config.hidden_size));
-        Hidden { values: x, stride, width }
+        Hidden {
+            values: x,
+            stride,
+            width,
+        }
     }
 }
 
 /// `row += table[index]`, rows of equal stride.
 fn add_row(row: &mut [f32], table: &[f32], index: usize) {
     let from = &table[index * row.len()..][..row.len()];
-    row.iter_mut().zip(from).for_each(|(value, add)| *value += add);
+    row.iter_mut()
+        .zip(from)
+        .for_each(|(value, add)| *value += add);
 }
 
 /// `x += y` for the given rows.

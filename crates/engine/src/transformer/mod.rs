@@ -55,7 +55,9 @@ impl Batch {
 
     /// First token and length of each text.
     pub(crate) fn sequences(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.cumulative_seq_lengths.windows(2).map(|pair| (pair[0], pair[1] - pair[0]))
+        self.cumulative_seq_lengths
+            .windows(2)
+            .map(|pair| (pair[0], pair[1] - pair[0]))
     }
 }
 

@@ -43,8 +43,8 @@ impl RelativeBias {
         )]
         let beyond = {
             // In f32 as the reference does, so that distances on a border fall alike.
-            let ratio = (distance as f32 / exact as f32).ln()
-                / (MAX_DISTANCE / exact as f64).ln() as f32;
+            let ratio =
+                (distance as f32 / exact as f32).ln() / (MAX_DISTANCE / exact as f64).ln() as f32;
             (ratio * (half - exact) as f32) as usize
         };
         side + (exact + beyond).min(half - 1)
@@ -57,9 +57,19 @@ mod tests {
 
     #[test]
     fn buckets_follow_the_reference() {
-        let bias = RelativeBias { num_buckets: 32, num_heads: 1, values: vec![0.0; 32] };
-        let buckets: Vec<_> =
-            [-200, -128, -127, -20, -8, -7, -1, 0, 1, 7, 8, 20, 127, 128, 200].map(|d| bias.bucket(d)).into();
-        assert_eq!(buckets, [15, 15, 15, 10, 8, 7, 1, 0, 17, 23, 24, 26, 31, 31, 31]);
+        let bias = RelativeBias {
+            num_buckets: 32,
+            num_heads: 1,
+            values: vec![0.0; 32],
+        };
+        let buckets: Vec<_> = [
+            -200, -128, -127, -20, -8, -7, -1, 0, 1, 7, 8, 20, 127, 128, 200,
+        ]
+        .map(|d| bias.bucket(d))
+        .into();
+        assert_eq!(
+            buckets,
+            [15, 15, 15, 10, 8, 7, 1, 0, 17, 23, 24, 26, 31, 31, 31]
+        );
     }
 }

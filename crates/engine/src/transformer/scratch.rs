@@ -37,8 +37,14 @@ impl Scratch {
         let config = &model.config;
         let hidden = ROW_BLOCK * padded(config.hidden_size);
         let up = ROW_BLOCK * model.up_stride();
-        let widest = config.intermediate_size.max(model.context_stride()).max(config.hidden_size);
-        let scores = model.layers.first().map_or(0, |layer| layer.heads.scratch_len());
+        let widest = config
+            .intermediate_size
+            .max(model.context_stride())
+            .max(config.hidden_size);
+        let scores = model
+            .layers
+            .first()
+            .map_or(0, |layer| layer.heads.scratch_len());
         Self {
             x: Buffer::zeroed(0),
             query_key_value: Buffer::zeroed(0),
@@ -57,7 +63,8 @@ impl Scratch {
     /// Makes room for `tokens` tokens in texts of at most `longest`.
     pub(super) fn reserve(&mut self, model: &Transformer, tokens: usize, packed: usize) {
         self.x.reserve(tokens * padded(model.config.hidden_size));
-        self.query_key_value.reserve(tokens * model.query_key_value_stride());
+        self.query_key_value
+            .reserve(tokens * model.query_key_value_stride());
         self.context.reserve(tokens * model.context_stride());
         self.packed.reserve(packed);
     }

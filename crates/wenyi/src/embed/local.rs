@@ -19,7 +19,9 @@ impl LocalEmbedder {
     ///
     /// As [`Encoder::open`].
     pub fn open(path: &Path, options: &EncoderOptions) -> Result<Self, EmbedError> {
-        Ok(Self { encoder: Encoder::open(path, options)? })
+        Ok(Self {
+            encoder: Encoder::open(path, options)?,
+        })
     }
 
     /// The engine behind it.

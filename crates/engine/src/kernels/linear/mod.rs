@@ -70,7 +70,10 @@ pub(crate) struct Input<'a> {
 impl Input<'_> {
     /// The same memory, its first row numbered `origin`.
     pub(crate) fn starting_at(self, origin: usize) -> Self {
-        Self { words: self.words.starting_at(origin), scales: self.scales.starting_at(origin) }
+        Self {
+            words: self.words.starting_at(origin),
+            scales: self.scales.starting_at(origin),
+        }
     }
 }
 
@@ -85,7 +88,10 @@ impl InputScratch {
     /// Room for `rows` rows of `features` numbers.
     pub(crate) fn new(rows: usize, features: usize) -> Self {
         let stride = padded(features);
-        Self { words: Buffer::zeroed(rows * stride), scales: Buffer::zeroed(rows) }
+        Self {
+            words: Buffer::zeroed(rows * stride),
+            scales: Buffer::zeroed(rows),
+        }
     }
 
     /// As a shared matrix of at most `rows` rows for layers with `features` inputs.
@@ -147,7 +153,12 @@ impl Linear {
         scratch: Input<'a>,
     ) -> Input<'a> {
         let (limit, format) = match self.panels {
-            Panels::F32(_) => return Input { words: from, scales: scratch.scales },
+            Panels::F32(_) => {
+                return Input {
+                    words: from,
+                    scales: scratch.scales,
+                };
+            }
             Panels::I16 { limit, .. } => (limit, Format::I16),
             Panels::I8 { .. } => (127.0, Format::I8),
         };
@@ -186,7 +197,14 @@ impl Linear {
         assert!(panels.end <= self.num_panels() && out.stride() >= self.num_panels() * PANEL);
         assert!(rows.end <= out.end() && rows.end <= input.words.end());
         let unsigned = isa.unsigned_activations();
-        let job = Multiply { layer: self, input, rows, panels, out, unsigned };
+        let job = Multiply {
+            layer: self,
+            input,
+            rows,
+            panels,
+            out,
+            unsigned,
+        };
         // SAFETY: checked above, and the caller's.
         unsafe {
             run(isa, job);
@@ -215,11 +233,17 @@ impl Kernel for Multiply<'_> {
                 Panels::F32(weights) => {
                     self.panels_of::<S, ByF32>(weights.as_ptr().cast(), inputs, None, None);
                 }
-                Panels::I16 { weights, scales, .. } => {
+                Panels::I16 {
+                    weights, scales, ..
+                } => {
                     let words = inputs.div_ceil(2);
                     self.panels_of::<S, ByI16>(weights.as_ptr().cast(), words, Some(scales), None);
                 }
-                Panels::I8 { weights, scales, starts } => {
+                Panels::I8 {
+                    weights,
+                    scales,
+                    starts,
+                } => {
                     let words = inputs.div_ceil(4);
                     let starts = self.unsigned.then_some(&**starts);
                     let weights = weights.as_ptr().cast();

@@ -4,10 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Format, Linear, Panels};
+use crate::Result;
 use crate::kernels::buffer::{Buffer, Number};
 use crate::kernels::rows::{PANEL, Rows};
 use crate::kernels::team::Team;
-use crate::Result;
 
 /// Gives the weights of one output at a time.
 pub(crate) trait WeightSource: Sync {
@@ -44,7 +44,12 @@ impl Linear {
             Format::I16 => pack_i16(team, weights)?,
             Format::I8 => pack_i8(team, weights)?,
         };
-        Ok(Self { in_features, out_features, panels, bias: Buffer::padded(bias, width) })
+        Ok(Self {
+            in_features,
+            out_features,
+            panels,
+            bias: Buffer::padded(bias, width),
+        })
     }
 }
 
@@ -64,16 +69,24 @@ fn pack_i16(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
         |value, largest| to_integer(value, largest, most) as i16,
         &|output, row| {
             let largest = largest(row);
-            let magnitude: f32 =
-                row.iter().map(|value| to_integer(*value, largest, most).abs()).sum();
+            let magnitude: f32 = row
+                .iter()
+                .map(|value| to_integer(*value, largest, most).abs())
+                .sum();
             // SAFETY: each output is packed by one member.
             unsafe { shared.row(output) }.copy_from_slice(&[largest / most, magnitude]);
         },
     )?;
-    let scales = (0..width).map(|output| facts[output * 2]).collect::<Vec<_>>();
+    let scales = (0..width)
+        .map(|output| facts[output * 2])
+        .collect::<Vec<_>>();
     let magnitudes = (0..width).map(|output| facts[output * 2 + 1]);
     let limit = activation_limit(magnitudes.fold(0.0, f32::max));
-    Ok(Panels::I16 { weights: packed, scales: Buffer::padded(&scales, width), limit })
+    Ok(Panels::I16 {
+        weights: packed,
+        scales: Buffer::padded(&scales, width),
+        limit,
+    })
 }
 
 /// The largest activation `x` such that `x · Σ|weights|` of every output stays below 2³¹. The sum of
@@ -100,8 +113,10 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
         &|output, row| {
             let largest = largest(row);
             #[expect(clippy::cast_possible_truncation, reason = "sums of bytes")]
-            let sum: i32 =
-                row.iter().map(|value| to_integer(*value, largest, 127.0) as i32).sum();
+            let sum: i32 = row
+                .iter()
+                .map(|value| to_integer(*value, largest, 127.0) as i32)
+                .sum();
             // SAFETY: each output is packed by one member.
             unsafe {
                 shared_scales.row(output)[0] = largest / 127.0;
@@ -109,18 +124,27 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
             }
         },
     )?;
-    Ok(Panels::I8 { weights: packed, scales, starts })
+    Ok(Panels::I8 {
+        weights: packed,
+        scales,
+        starts,
+    })
 }
 
 fn largest(row: &[f32]) -> f32 {
-    row.iter().fold(0.0, |largest, value| value.abs().max(largest))
+    row.iter()
+        .fold(0.0, |largest, value| value.abs().max(largest))
 }
 
 /// `value` on a scale where `largest` is `limit`, to the nearest integer.
 fn to_integer(value: f32, largest: f32, limit: f32) -> f32 {
     /// Adding and subtracting 1.5 · 2²³ rounds to the nearest integer without a library call.
     const MAGIC: f32 = 12_582_912.0;
-    if largest > 0.0 { (value * (limit / largest) + MAGIC) - MAGIC } else { 0.0 }
+    if largest > 0.0 {
+        (value * (limit / largest) + MAGIC) - MAGIC
+    } else {
+        0.0
+    }
 }
 
 /// Packs panel by panel: `convert(value, largest of its output)` goes where a tile of words of
@@ -150,8 +174,9 @@ fn each_panel<T: Number>(
             for column in 0..PANEL.min(out_features - panel * PANEL) {
                 let output = panel * PANEL + column;
                 if let Err(error) = weights.row(output, &mut row) {
-                    *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                        Some(error);
+                    *failure
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
                     return;
                 }
                 inspect(output, &row);
@@ -165,5 +190,8 @@ fn each_panel<T: Number>(
             }
         }
     });
-    failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+    failure
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .map_or(Ok(()), Err)
 }

@@ -30,7 +30,11 @@ impl Kernel for Quantize<'_> {
             unsafe {
                 let from = self.from.at(row, 0).cast_const();
                 let largest = largest::<S>(from, vectors);
-                let factor = if largest > 0.0 { self.limit / largest } else { 0.0 };
+                let factor = if largest > 0.0 {
+                    self.limit / largest
+                } else {
+                    0.0
+                };
                 self.scales.at(row, 0).write(largest / self.limit);
                 let factor = S::splat(factor);
                 let to = self.words.at(row, 0);

@@ -41,7 +41,9 @@ fn outputs(isa: Isa, linear: &Linear, x: &[f32], rows: usize) -> Vec<f32> {
         let input = linear.prepare(isa, from, 0..rows, scratch.lend(rows, inputs));
         linear.multiply(isa, input, 0..rows, 0..linear.num_panels(), lent);
     }
-    (0..rows).flat_map(|row| out[row * padded(outputs)..][..outputs].to_vec()).collect()
+    (0..rows)
+        .flat_map(|row| out[row * padded(outputs)..][..outputs].to_vec())
+        .collect()
 }
 
 #[test]
@@ -50,10 +52,15 @@ fn every_format_agrees_with_the_definition_on_every_isa() {
     for (inputs, width) in [(1, 1), (5, 33), (64, 48), (96, 64), (130, 200), (1536, 40)] {
         let weights: Vec<_> = (0..inputs * width).map(|i| number(i) * 0.1).collect();
         let bias: Vec<_> = (0..width).map(|i| number(i + 77)).collect();
-        let source = Dense { weights: &weights, inputs };
-        for (format, relative) in
-            [(Format::F32, 2e-6), (Format::I16, 1.0e-3), (Format::I8, 1.2e-2)]
-        {
+        let source = Dense {
+            weights: &weights,
+            inputs,
+        };
+        for (format, relative) in [
+            (Format::F32, 2e-6),
+            (Format::I16, 1.0e-3),
+            (Format::I8, 1.2e-2),
+        ] {
             let linear = Linear::pack(&team, &source, &bias, format).unwrap();
             for rows in [1, 2, 3, 5, 6, 7, 12, 13, 27] {
                 let x: Vec<_> = (0..rows * inputs).map(|i| number(i + 991)).collect();
@@ -86,7 +93,10 @@ fn every_format_agrees_with_the_definition_on_every_isa() {
                     // Integer sums are exact; what differs is one rounding of the final scale.
                     for result in &results {
                         for (a, b) in result.iter().zip(&results[0]) {
-                            assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{format:?} by ISA");
+                            assert!(
+                                (a - b).abs() <= 1e-5 * b.abs().max(1.0),
+                                "{format:?} by ISA"
+                            );
                         }
                     }
                 }
@@ -100,7 +110,16 @@ fn sixteen_bit_sums_cannot_overflow() {
     let team = Team::new(1);
     let inputs = 4096;
     let weights = vec![1.0; inputs * 32];
-    let linear = Linear::pack(&team, &Dense { weights: &weights, inputs }, &[], Format::I16).unwrap();
+    let linear = Linear::pack(
+        &team,
+        &Dense {
+            weights: &weights,
+            inputs,
+        },
+        &[],
+        Format::I16,
+    )
+    .unwrap();
     for isa in Isa::available() {
         let result = outputs(isa, &linear, &vec![3.0; inputs], 1);
         for value in result {
@@ -113,8 +132,16 @@ fn sixteen_bit_sums_cannot_overflow() {
 fn parts_of_rows_and_panels_do_not_touch_the_rest() {
     let team = Team::new(1);
     let weights: Vec<_> = (0..64 * 96).map(number).collect();
-    let linear =
-        Linear::pack(&team, &Dense { weights: &weights, inputs: 64 }, &[], Format::F32).unwrap();
+    let linear = Linear::pack(
+        &team,
+        &Dense {
+            weights: &weights,
+            inputs: 64,
+        },
+        &[],
+        Format::F32,
+    )
+    .unwrap();
     let mut from: Vec<_> = (0..10 * 64).map(number).collect();
     let mut out = vec![7.0; 10 * 96];
     let mut scratch = InputScratch::new(10, 64);

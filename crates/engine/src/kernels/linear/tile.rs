@@ -23,8 +23,7 @@ pub(crate) trait Product: Copy + 'static {
     /// # Safety
     ///
     /// `a` is valid for one word.
-    unsafe fn add<S: Simd>(sum: Self::Sum<S>, a: *const u32, b: Self::Weights<S>)
-    -> Self::Sum<S>;
+    unsafe fn add<S: Simd>(sum: Self::Sum<S>, a: *const u32, b: Self::Weights<S>) -> Self::Sum<S>;
 
     /// Words of weights in registers.
     type Weights<S: Simd>: Copy;

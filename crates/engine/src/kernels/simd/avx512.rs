@@ -127,7 +127,8 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn store_i8(target: *mut i8, value: __m512, offset: i32) {
                 unsafe {
-                    let wide = _mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(offset));
+                    let wide =
+                        _mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(offset));
                     _mm_storeu_si128(target.cast(), _mm512_cvtepi32_epi8(wide));
                 }
             }

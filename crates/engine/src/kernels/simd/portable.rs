@@ -17,7 +17,9 @@ fn zip(a: F, b: F, f: impl Fn(f32, f32) -> f32) -> F {
 /// The signed bytes or 16-bit halves of a lane.
 #[inline(always)]
 fn bytes(value: i32) -> [i32; 4] {
-    value.to_le_bytes().map(|byte| i32::from(byte.cast_signed()))
+    value
+        .to_le_bytes()
+        .map(|byte| i32::from(byte.cast_signed()))
 }
 
 #[inline(always)]
@@ -90,12 +92,19 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn maximum(a: F) -> f32 {
-        a.into_iter().fold(f32::NEG_INFINITY, |x, y| if x > y { x } else { y })
+        a.into_iter()
+            .fold(f32::NEG_INFINITY, |x, y| if x > y { x } else { y })
     }
     #[inline(always)]
     unsafe fn scale_by_power(value: F, exponent: F) -> F {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "integral, -126..=127")]
-        zip(value, exponent, |x, e| x * f32::from_bits(((e as i32 + 127) as u32) << 23))
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "integral, -126..=127"
+        )]
+        zip(value, exponent, |x, e| {
+            x * f32::from_bits(((e as i32 + 127) as u32) << 23)
+        })
     }
     #[inline(always)]
     unsafe fn zero_i() -> I {
@@ -126,13 +135,19 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn to_f32(a: I) -> F {
-        #[expect(clippy::cast_precision_loss, reason = "sums are rounded to f32 on purpose")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "sums are rounded to f32 on purpose"
+        )]
         a.map(|value| value as f32)
     }
     #[inline(always)]
     unsafe fn store_i8(target: *mut i8, value: F, offset: i32) {
         for (lane, value) in value.into_iter().enumerate() {
-            #[expect(clippy::cast_possible_truncation, reason = "the caller scaled it to fit")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the caller scaled it to fit"
+            )]
             // SAFETY: valid for LANES elements.
             unsafe {
                 target.add(lane).write((round(value) + offset) as i8);
@@ -142,7 +157,10 @@ unsafe impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_i16(target: *mut i16, value: F) {
         for (lane, value) in value.into_iter().enumerate() {
-            #[expect(clippy::cast_possible_truncation, reason = "the caller scaled it to fit")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the caller scaled it to fit"
+            )]
             // SAFETY: valid for LANES elements.
             unsafe {
                 target.add(lane).write(round(value) as i16);

@@ -19,12 +19,19 @@ impl Fields {
         let text = std::fs::read(path).map_err(|error| Error::io(path, error))?;
         let value = serde_json::from_slice(&text)
             .map_err(|error| Error::invalid(path, format!("expected JSON: {error}")))?;
-        Ok(Self { path: path.to_path_buf(), value })
+        Ok(Self {
+            path: path.to_path_buf(),
+            value,
+        })
     }
 
     /// Reads the file at `path` if there is one.
     pub(crate) fn open_if_exists(path: &Path) -> Result<Option<Self>> {
-        if path.exists() { Self::open(path).map(Some) } else { Ok(None) }
+        if path.exists() {
+            Self::open(path).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The value of a field; `null` counts as absent.
@@ -40,17 +47,28 @@ impl Fields {
     /// A nested object.
     pub(crate) fn object(&self, name: &str) -> Option<Self> {
         let value = self.get(name)?;
-        value.is_object().then(|| Self { path: self.path.clone(), value: value.clone() })
+        value.is_object().then(|| Self {
+            path: self.path.clone(),
+            value: value.clone(),
+        })
     }
 
     fn wrong(&self, name: &str, expected: &str) -> Error {
-        let came = self.get(name).map_or_else(|| "absent".to_owned(), Value::to_string);
-        Error::invalid(&self.path, format!("`{name}` is {came}, expected {expected}"))
+        let came = self
+            .get(name)
+            .map_or_else(|| "absent".to_owned(), Value::to_string);
+        Error::invalid(
+            &self.path,
+            format!("`{name}` is {came}, expected {expected}"),
+        )
     }
 
     /// The first present of several spellings of a count.
     pub(crate) fn count_of(&self, names: &[&str]) -> Result<usize> {
-        let name = names.iter().find(|name| self.get(name).is_some()).unwrap_or(&names[0]);
+        let name = names
+            .iter()
+            .find(|name| self.get(name).is_some())
+            .unwrap_or(&names[0]);
         self.count(name)
     }
 
@@ -71,16 +89,28 @@ impl Fields {
 
     /// A finite number if present.
     pub(crate) fn optional_number(&self, name: &str) -> Result<Option<f32>> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        #[expect(clippy::cast_possible_truncation, reason = "the engine computes in f32")]
-        let number = value.as_f64().map(|value| value as f32).filter(|value| value.is_finite());
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the engine computes in f32"
+        )]
+        let number = value
+            .as_f64()
+            .map(|value| value as f32)
+            .filter(|value| value.is_finite());
         number.map(Some).ok_or_else(|| self.wrong(name, "a number"))
     }
 
     /// True or false; `default` if absent.
     pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool> {
-        let Some(value) = self.get(name) else { return Ok(default) };
-        value.as_bool().ok_or_else(|| self.wrong(name, "true or false"))
+        let Some(value) = self.get(name) else {
+            return Ok(default);
+        };
+        value
+            .as_bool()
+            .ok_or_else(|| self.wrong(name, "true or false"))
     }
 
     /// A string if present.
@@ -93,9 +123,11 @@ impl Fields {
         match self.get(name) {
             None => Ok(()),
             Some(value) if value == expected => Ok(()),
-            Some(value) => {
-                Err(Error::unsupported(name, value.to_string(), format!("`{expected}`")))
-            }
+            Some(value) => Err(Error::unsupported(
+                name,
+                value.to_string(),
+                format!("`{expected}`"),
+            )),
         }
     }
 }

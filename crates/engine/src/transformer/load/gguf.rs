@@ -12,7 +12,10 @@ use crate::{Error, Result};
 /// Reads the description and chooses the names.
 pub(super) fn describe(metadata: &Metadata, weights: &Weights) -> Result<(Config, Names)> {
     let architecture = metadata.str("general.architecture")?.unwrap_or("absent");
-    let keys = Keys { metadata, architecture };
+    let keys = Keys {
+        metadata,
+        architecture,
+    };
     match architecture {
         "bert" => Ok((bert(&keys, weights)?, names::GGUF_BERT)),
         "nomic-bert" => Ok((nomic_bert(&keys, weights)?, names::GGUF_NOMIC_BERT)),
@@ -36,13 +39,16 @@ impl Keys<'_> {
     }
 
     fn optional_count(&self, name: &str) -> Result<Option<usize>> {
-        Ok(self.metadata.u32(&self.key(name))?.map(|value| value as usize))
+        Ok(self
+            .metadata
+            .u32(&self.key(name))?
+            .map(|value| value as usize))
     }
 
     fn count(&self, name: &str) -> Result<usize> {
-        self.optional_count(name)?.filter(|count| *count > 0).ok_or_else(|| {
-            Error::unsupported(self.key(name), "absent or 0", "a positive integer")
-        })
+        self.optional_count(name)?
+            .filter(|count| *count > 0)
+            .ok_or_else(|| Error::unsupported(self.key(name), "absent or 0", "a positive integer"))
     }
 
     fn number(&self, name: &str, default: f32) -> Result<f32> {
@@ -54,7 +60,10 @@ impl Keys<'_> {
 fn token_table(weights: &Weights, hidden_size: usize) -> Result<usize> {
     let tensor = super::parts::existing(weights, "token_embd.weight")?;
     if tensor.columns() != hidden_size {
-        return Err(super::parts::shape_error(&tensor, &[tensor.rows(), hidden_size]));
+        return Err(super::parts::shape_error(
+            &tensor,
+            &[tensor.rows(), hidden_size],
+        ));
     }
     Ok(tensor.rows())
 }
@@ -65,19 +74,31 @@ fn common(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
     let num_attention_heads = keys.count("attention.head_count")?;
     let head_dim = match keys.optional_count("attention.key_length")? {
         Some(length) => length,
-        None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
+        None if hidden_size.is_multiple_of(num_attention_heads) => {
+            hidden_size / num_attention_heads
+        }
         None => {
             let expected = format!("a divisor of {hidden_size}");
             let key = keys.key("attention.head_count");
-            return Err(Error::unsupported(key, num_attention_heads.to_string(), expected));
+            return Err(Error::unsupported(
+                key,
+                num_attention_heads.to_string(),
+                expected,
+            ));
         }
     };
-    let num_key_value_heads =
-        keys.optional_count("attention.head_count_kv")?.unwrap_or(num_attention_heads).max(1);
+    let num_key_value_heads = keys
+        .optional_count("attention.head_count_kv")?
+        .unwrap_or(num_attention_heads)
+        .max(1);
     if !num_attention_heads.is_multiple_of(num_key_value_heads) {
         let expected = format!("a divisor of {num_attention_heads}");
         let key = keys.key("attention.head_count_kv");
-        return Err(Error::unsupported(key, num_key_value_heads.to_string(), expected));
+        return Err(Error::unsupported(
+            key,
+            num_key_value_heads.to_string(),
+            expected,
+        ));
     }
     Ok(Config {
         model_type: keys.architecture.to_owned(),
@@ -104,13 +125,22 @@ fn common(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
         relative_attention_num_buckets: None,
         rotary_dim: head_dim,
         rope_linear_factor: 1.0,
-        layers: vec![LayerConfig { reach: Reach::ALL, rope_theta: None }; keys.count("block_count")?],
+        layers: vec![
+            LayerConfig {
+                reach: Reach::ALL,
+                rope_theta: None
+            };
+            keys.count("block_count")?
+        ],
     })
 }
 
 fn bert(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
     // Converters drop the first rows of RoBERTa's position table, so positions count from 0.
-    Ok(Config { positions: Positions::Learned, ..common(keys, weights)? })
+    Ok(Config {
+        positions: Positions::Learned,
+        ..common(keys, weights)?
+    })
 }
 
 fn rope_theta(keys: &Keys<'_>, default: f32) -> Result<f32> {
@@ -124,14 +154,27 @@ fn rope_theta(keys: &Keys<'_>, default: f32) -> Result<f32> {
 fn nomic_bert(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
     let mut config = common(keys, weights)?;
     let rope_theta = Some(rope_theta(keys, 1000.0)?);
-    config.layers.fill(LayerConfig { reach: Reach::ALL, rope_theta });
-    Ok(Config { activation: Activation::Silu, gated: true, ..config })
+    config.layers.fill(LayerConfig {
+        reach: Reach::ALL,
+        rope_theta,
+    });
+    Ok(Config {
+        activation: Activation::Silu,
+        gated: true,
+        ..config
+    })
 }
 
 fn qwen3(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
     let mut config = common(keys, weights)?;
-    let reach = Reach { before: usize::MAX, after: 0 };
-    config.layers.fill(LayerConfig { reach, rope_theta: Some(rope_theta(keys, 1_000_000.0)?) });
+    let reach = Reach {
+        before: usize::MAX,
+        after: 0,
+    };
+    config.layers.fill(LayerConfig {
+        reach,
+        rope_theta: Some(rope_theta(keys, 1_000_000.0)?),
+    });
     Ok(Config {
         norm_kind: NormKind::Rms,
         norm_eps: keys.number("attention.layer_norm_rms_epsilon", 1e-6)?,

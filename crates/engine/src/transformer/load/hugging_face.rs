@@ -37,7 +37,11 @@ pub(super) fn describe(fields: &Fields) -> Result<(Config, Names)> {
 fn activation(fields: &Fields, name: &str) -> Result<Activation> {
     let value = fields.text(name).unwrap_or("absent");
     Activation::by_name(value).ok_or_else(|| {
-        Error::unsupported(name, value, "`gelu`, `gelu_pytorch_tanh`, `quick_gelu`, `silu` or `relu`")
+        Error::unsupported(
+            name,
+            value,
+            "`gelu`, `gelu_pytorch_tanh`, `quick_gelu`, `silu` or `relu`",
+        )
     })
 }
 
@@ -47,7 +51,11 @@ fn head_dim(hidden_size: usize, num_attention_heads: usize) -> Result<usize> {
         return Ok(hidden_size / num_attention_heads);
     }
     let expected = format!("a divisor of `hidden_size` {hidden_size}");
-    Err(Error::unsupported("num_attention_heads", num_attention_heads.to_string(), expected))
+    Err(Error::unsupported(
+        "num_attention_heads",
+        num_attention_heads.to_string(),
+        expected,
+    ))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a head's width")]
@@ -88,7 +96,13 @@ fn post_norm(fields: &Fields, model_type: &str, spelling: &Spelling) -> Result<C
         relative_attention_num_buckets: None,
         rotary_dim: 0,
         rope_linear_factor: 1.0,
-        layers: vec![LayerConfig { reach: Reach::ALL, rope_theta: None }; num_layers],
+        layers: vec![
+            LayerConfig {
+                reach: Reach::ALL,
+                rope_theta: None
+            };
+            num_layers
+        ],
     })
 }
 
@@ -124,7 +138,11 @@ fn from_padding(mut config: Config, fields: &Fields) -> Result<Config> {
     let taken = padding_id + 1;
     if config.max_positions <= taken {
         let came = config.max_positions.to_string();
-        return Err(Error::unsupported("max_position_embeddings", came, "more than `pad_token_id` + 1"));
+        return Err(Error::unsupported(
+            "max_position_embeddings",
+            came,
+            "more than `pad_token_id` + 1",
+        ));
     }
     config.max_positions -= taken;
     let padding_id = u32::try_from(padding_id).unwrap_or(u32::MAX);
@@ -140,13 +158,18 @@ fn distilbert(fields: &Fields) -> Result<Config> {
         num_hidden_layers: "n_layers",
         activation: "activation",
     };
-    Ok(Config { token_types: false, ..post_norm(fields, "distilbert", &spelling)? })
+    Ok(Config {
+        token_types: false,
+        ..post_norm(fields, "distilbert", &spelling)?
+    })
 }
 
 fn mpnet(fields: &Fields) -> Result<Config> {
     let mut config = from_padding(post_norm(fields, "mpnet", &USUAL)?, fields)?;
     config.token_types = false;
-    let buckets = fields.optional_count("relative_attention_num_buckets")?.unwrap_or(32);
+    let buckets = fields
+        .optional_count("relative_attention_num_buckets")?
+        .unwrap_or(32);
     config.relative_attention_num_buckets = Some(buckets);
     Ok(config)
 }
@@ -165,20 +188,37 @@ fn nomic_bert(fields: &Fields) -> Result<Config> {
             fields.must_be(name, &value)?;
         }
         if let Some(factor) = fields.get("rotary_scaling_factor") {
-            return Err(Error::unsupported("rotary_scaling_factor", factor.to_string(), "`null`"));
+            return Err(Error::unsupported(
+                "rotary_scaling_factor",
+                factor.to_string(),
+                "`null`",
+            ));
         }
     }
     let hidden_size = fields.count_of(&["hidden_size", "n_embd"])?;
     let num_attention_heads = fields.count_of(&["num_attention_heads", "n_head"])?;
     let head_dim = head_dim(hidden_size, num_attention_heads)?;
     let rope_theta = if old {
-        fields.optional_number("rotary_emb_base")?.unwrap_or(10_000.0)
+        fields
+            .optional_number("rotary_emb_base")?
+            .unwrap_or(10_000.0)
     } else {
         rope_theta(fields, None, "rope_theta", 1000.0)?
     };
-    let activation_name = if old { "activation_function" } else { "hidden_act" };
-    let layer = LayerConfig { reach: Reach::ALL, rope_theta: Some(rope_theta) };
-    let eps = if old { "layer_norm_epsilon" } else { "layer_norm_eps" };
+    let activation_name = if old {
+        "activation_function"
+    } else {
+        "hidden_act"
+    };
+    let layer = LayerConfig {
+        reach: Reach::ALL,
+        rope_theta: Some(rope_theta),
+    };
+    let eps = if old {
+        "layer_norm_epsilon"
+    } else {
+        "layer_norm_eps"
+    };
     Ok(Config {
         model_type: "nomic_bert".to_owned(),
         vocab_size: fields.count("vocab_size")?,
@@ -212,16 +252,39 @@ fn modernbert(fields: &Fields) -> Result<Config> {
     let hidden_size = fields.count("hidden_size")?;
     let num_attention_heads = fields.count("num_attention_heads")?;
     let head_dim = head_dim(hidden_size, num_attention_heads)?;
-    let every = fields.optional_count("global_attn_every_n_layers")?.unwrap_or(3);
+    let every = fields
+        .optional_count("global_attn_every_n_layers")?
+        .unwrap_or(3);
     let half = fields.count("local_attention")? / 2;
-    let local = Reach { before: half, after: half };
-    let global_theta = rope_theta(fields, Some("full_attention"), "global_rope_theta", 160_000.0)?;
-    let local_theta = rope_theta(fields, Some("sliding_attention"), "local_rope_theta", 10_000.0)?;
+    let local = Reach {
+        before: half,
+        after: half,
+    };
+    let global_theta = rope_theta(
+        fields,
+        Some("full_attention"),
+        "global_rope_theta",
+        160_000.0,
+    )?;
+    let local_theta = rope_theta(
+        fields,
+        Some("sliding_attention"),
+        "local_rope_theta",
+        10_000.0,
+    )?;
     let layers = (0..fields.count("num_hidden_layers")?)
-        .map(|index| match layer_is_full(fields, index, index % every == 0)? {
-            true => Ok(LayerConfig { reach: Reach::ALL, rope_theta: Some(global_theta) }),
-            false => Ok(LayerConfig { reach: local, rope_theta: Some(local_theta) }),
-        })
+        .map(
+            |index| match layer_is_full(fields, index, index % every == 0)? {
+                true => Ok(LayerConfig {
+                    reach: Reach::ALL,
+                    rope_theta: Some(global_theta),
+                }),
+                false => Ok(LayerConfig {
+                    reach: local,
+                    rope_theta: Some(local_theta),
+                }),
+            },
+        )
         .collect::<Result<_>>()?;
     let eps = fields.optional_number("norm_eps")?;
     Ok(Config {
@@ -261,8 +324,9 @@ fn rms_decoder(fields: &Fields, model_type: &str, activation_name: &str) -> Resu
         Some(head_dim) => head_dim,
         None => head_dim(hidden_size, num_attention_heads)?,
     };
-    let num_key_value_heads =
-        fields.optional_count("num_key_value_heads")?.unwrap_or(num_attention_heads);
+    let num_key_value_heads = fields
+        .optional_count("num_key_value_heads")?
+        .unwrap_or(num_attention_heads);
     if !num_attention_heads.is_multiple_of(num_key_value_heads) {
         let expected = format!("a divisor of `num_attention_heads` {num_attention_heads}");
         let came = num_key_value_heads.to_string();
@@ -298,13 +362,19 @@ fn rms_decoder(fields: &Fields, model_type: &str, activation_name: &str) -> Resu
 }
 
 /// Every key up to the query itself.
-const CAUSAL: Reach = Reach { before: usize::MAX, after: 0 };
+const CAUSAL: Reach = Reach {
+    before: usize::MAX,
+    after: 0,
+};
 
 fn qwen3(fields: &Fields) -> Result<Config> {
     fields.must_be("use_sliding_window", &json!(false))?;
     let mut config = rms_decoder(fields, "qwen3", "hidden_act")?;
     let rope_theta = rope_theta(fields, None, "rope_theta", 1_000_000.0)?;
-    let layer = LayerConfig { reach: CAUSAL, rope_theta: Some(rope_theta) };
+    let layer = LayerConfig {
+        reach: CAUSAL,
+        rope_theta: Some(rope_theta),
+    };
     config.layers = vec![layer; fields.count("num_hidden_layers")?];
     Ok(config)
 }
@@ -327,29 +397,56 @@ fn gemma3(fields: &Fields) -> Result<Config> {
     let window = fields.count("sliding_window")?;
     let (full, sliding) = if both_ways {
         // The window is shared between both sides: |q − k| < window / 2 + 1.
-        (Reach::ALL, Reach { before: window / 2, after: window / 2 })
+        (
+            Reach::ALL,
+            Reach {
+                before: window / 2,
+                after: window / 2,
+            },
+        )
     } else {
-        (CAUSAL, Reach { before: window - 1, after: 0 })
+        (
+            CAUSAL,
+            Reach {
+                before: window - 1,
+                after: 0,
+            },
+        )
     };
     let full_theta = rope_theta(fields, Some("full_attention"), "rope_theta", 1_000_000.0)?;
-    let local_theta =
-        rope_theta(fields, Some("sliding_attention"), "rope_local_base_freq", 10_000.0)?;
+    let local_theta = rope_theta(
+        fields,
+        Some("sliding_attention"),
+        "rope_local_base_freq",
+        10_000.0,
+    )?;
     let pattern = fields
         .optional_count("sliding_window_pattern")?
         .or(fields.optional_count("_sliding_window_pattern")?)
         .unwrap_or(6);
     config.layers = (0..fields.count("num_hidden_layers")?)
-        .map(|index| match layer_is_full(fields, index, (index + 1) % pattern == 0)? {
-            true => Ok(LayerConfig { reach: full, rope_theta: Some(full_theta) }),
-            false => Ok(LayerConfig { reach: sliding, rope_theta: Some(local_theta) }),
-        })
+        .map(
+            |index| match layer_is_full(fields, index, (index + 1) % pattern == 0)? {
+                true => Ok(LayerConfig {
+                    reach: full,
+                    rope_theta: Some(full_theta),
+                }),
+                false => Ok(LayerConfig {
+                    reach: sliding,
+                    rope_theta: Some(local_theta),
+                }),
+            },
+        )
         .collect::<Result<_>>()?;
     Ok(config)
 }
 
 fn clip_text(fields: &Fields) -> Result<Config> {
     let config = post_norm(fields, "clip_text_model", &USUAL)?;
-    let layer = LayerConfig { reach: CAUSAL, rope_theta: None };
+    let layer = LayerConfig {
+        reach: CAUSAL,
+        rope_theta: None,
+    };
     Ok(Config {
         token_types: false,
         embedding_norm: false,
@@ -363,7 +460,9 @@ fn clip_text(fields: &Fields) -> Result<Config> {
 
 /// Whether layer `index` sees every key: `layer_types` if present, else `default`.
 fn layer_is_full(fields: &Fields, index: usize, default: bool) -> Result<bool> {
-    let Some(types) = fields.get("layer_types") else { return Ok(default) };
+    let Some(types) = fields.get("layer_types") else {
+        return Ok(default);
+    };
     match types.get(index).and_then(serde_json::Value::as_str) {
         Some("full_attention") => Ok(true),
         Some("sliding_attention") => Ok(false),
@@ -379,7 +478,10 @@ fn layer_is_full(fields: &Fields, index: usize, default: bool) -> Result<bool> {
 /// kinds; transformers 4 under `old_name`. Scaled rotations are refused.
 fn rope_theta(fields: &Fields, kind: Option<&str>, old_name: &str, default: f32) -> Result<f32> {
     if let Some(scaling) = fields.object("rope_scaling") {
-        let name = scaling.text("rope_type").or(scaling.text("type")).unwrap_or("unnamed");
+        let name = scaling
+            .text("rope_type")
+            .or(scaling.text("type"))
+            .unwrap_or("unnamed");
         if name != "default" {
             return Err(Error::unsupported("rope_scaling", name, "`null`"));
         }
@@ -387,10 +489,16 @@ fn rope_theta(fields: &Fields, kind: Option<&str>, old_name: &str, default: f32)
     let Some(parameters) = fields.object("rope_parameters") else {
         return Ok(fields.optional_number(old_name)?.unwrap_or(default));
     };
-    let parameters = kind.and_then(|kind| parameters.object(kind)).unwrap_or(parameters);
+    let parameters = kind
+        .and_then(|kind| parameters.object(kind))
+        .unwrap_or(parameters);
     let rope_type = parameters.text("rope_type").unwrap_or("default");
     if rope_type != "default" {
-        return Err(Error::unsupported("rope_parameters.rope_type", rope_type, "`default`"));
+        return Err(Error::unsupported(
+            "rope_parameters.rope_type",
+            rope_type,
+            "`default`",
+        ));
     }
     Ok(parameters.optional_number("rope_theta")?.unwrap_or(default))
 }

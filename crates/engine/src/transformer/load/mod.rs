@@ -56,12 +56,21 @@ impl Source {
         let prefix = names
             .prefixes
             .iter()
-            .find(|prefix| weights.get(&format!("{prefix}{}", names.token_embeddings)).is_some())
+            .find(|prefix| {
+                weights
+                    .get(&format!("{prefix}{}", names.token_embeddings))
+                    .is_some()
+            })
             .ok_or_else(|| ErrorKind::MissingTensor {
                 path: weights.path().to_path_buf(),
                 tensor: names.token_embeddings.to_owned(),
             })?;
-        Ok(Self { weights, config, prefix, names })
+        Ok(Self {
+            weights,
+            config,
+            prefix,
+            names,
+        })
     }
 
     fn name(&self, name: &str) -> String {
@@ -84,7 +93,12 @@ impl Source {
             weight.iter_mut().for_each(|value| *value += 1.0);
         }
         let bias = self.bias(name, width)?;
-        Ok(Some(Norm::new(self.config.norm_kind, self.config.norm_eps, &weight, &bias)))
+        Ok(Some(Norm::new(
+            self.config.norm_kind,
+            self.config.norm_eps,
+            &weight,
+            &bias,
+        )))
     }
 
     /// As [`Source::norm`], for a norm that the architecture requires.
@@ -93,7 +107,10 @@ impl Source {
         if norm.is_some() {
             return Ok(norm);
         }
-        let (path, tensor) = (self.weights.path().to_path_buf(), self.name(name) + ".weight");
+        let (path, tensor) = (
+            self.weights.path().to_path_buf(),
+            self.name(name) + ".weight",
+        );
         Err(ErrorKind::MissingTensor { path, tensor }.into())
     }
 
@@ -142,13 +159,22 @@ impl Transformer {
             if let Some((_, rope)) = ropes.iter().find(|(known, _)| *known == theta) {
                 return Arc::clone(rope);
             }
-            let rope = Arc::new(Rope::new(theta, config.rotary_dim, config.rope_linear_factor));
+            let rope = Arc::new(Rope::new(
+                theta,
+                config.rotary_dim,
+                config.rope_linear_factor,
+            ));
             ropes.push((theta, Arc::clone(&rope)));
             rope
         };
         let mut layers = Vec::with_capacity(config.layers.len());
         for (index, layer) in config.layers.iter().enumerate() {
-            layers.push(load_layer(source, target, index, layer.rope_theta.map(&mut rope_of))?);
+            layers.push(load_layer(
+                source,
+                target,
+                index,
+                layer.rope_theta.map(&mut rope_of),
+            )?);
         }
         let final_norm = match (config.final_norm, source.names.final_norm) {
             (true, Some(name)) => source.required_norm(name, config.hidden_size)?,
@@ -157,14 +183,26 @@ impl Transformer {
         let relative_bias = relative_bias(source)?;
         let spread_bias = OnceLock::new();
         let isa = target.isa;
-        Ok(Self { config, isa, embeddings, layers, final_norm, relative_bias, spread_bias })
+        Ok(Self {
+            config,
+            isa,
+            embeddings,
+            layers,
+            final_norm,
+            relative_bias,
+            spread_bias,
+        })
     }
 }
 
 fn embeddings(source: &Source) -> Result<Embeddings> {
     let (config, names) = (&source.config, &source.names);
     let tokens = source.name(names.token_embeddings);
-    parts::tensor(&source.weights, &tokens, &[config.vocab_size, config.hidden_size])?;
+    parts::tensor(
+        &source.weights,
+        &tokens,
+        &[config.vocab_size, config.hidden_size],
+    )?;
     let table = |name: Option<&str>| match name {
         Some(name) => source.table(name, config.hidden_size),
         None => Ok((Buffer::zeroed(0), 0)),
@@ -183,15 +221,27 @@ fn embeddings(source: &Source) -> Result<Embeddings> {
         None => None,
     };
     let weights = Arc::clone(&source.weights);
-    Ok(Embeddings { weights, tokens, positions, token_types, norm })
+    Ok(Embeddings {
+        weights,
+        tokens,
+        positions,
+        token_types,
+        norm,
+    })
 }
 
 fn relative_bias(source: &Source) -> Result<Option<RelativeBias>> {
-    let Some(num_buckets) = source.config.relative_attention_num_buckets else { return Ok(None) };
+    let Some(num_buckets) = source.config.relative_attention_num_buckets else {
+        return Ok(None);
+    };
     let num_heads = source.config.num_attention_heads;
     let name = source.names.relative_bias.unwrap_or_default();
     let values = source.vector(name, &[num_buckets, num_heads])?;
-    Ok(Some(RelativeBias { num_buckets, num_heads, values }))
+    Ok(Some(RelativeBias {
+        num_buckets,
+        num_heads,
+        values,
+    }))
 }
 
 fn load_layer(
@@ -216,7 +266,11 @@ fn load_layer(
     let norm = |name: Option<&'static str>, width| match name {
         // ModernBERT's first layer lacks the norm before its attention.
         Some(name) if index == 0 && names.first_attention_norm_is_absent => {
-            if Some(name) == names.attention_norm { Ok(None) } else { source.required_norm(&at(name), width) }
+            if Some(name) == names.attention_norm {
+                Ok(None)
+            } else {
+                source.required_norm(&at(name), width)
+            }
         }
         Some(name) => source.required_norm(&at(name), width),
         None => Ok(None),
@@ -227,9 +281,8 @@ fn load_layer(
         (Some(gate), true) => gate.parts(&full, [inner, inner]),
         _ => vec![Part::whole(full(names.up), inner)],
     };
-    let head_norm = |name: Option<&'static str>| {
-        norm(name.filter(|_| config.query_key_norm), config.head_dim)
-    };
+    let head_norm =
+        |name: Option<&'static str>| norm(name.filter(|_| config.query_key_norm), config.head_dim);
     Ok(Layer {
         heads,
         rope,

@@ -55,9 +55,11 @@ impl<const N: usize> Fused<N> {
         rows: [usize; N],
     ) -> Vec<Part<'static>> {
         match self {
-            Self::Apart(names) => {
-                names.into_iter().zip(rows).map(|(name, rows)| Part::whole(full(name), rows)).collect()
-            }
+            Self::Apart(names) => names
+                .into_iter()
+                .zip(rows)
+                .map(|(name, rows)| Part::whole(full(name), rows))
+                .collect(),
             Self::Together(name) => {
                 let of = rows.iter().sum();
                 let mut first = 0;
@@ -73,7 +75,14 @@ impl<const N: usize> Fused<N> {
 
 /// BERT, and with other prefixes RoBERTa and XLM-RoBERTa.
 pub(super) const BERT: Names = Names {
-    prefixes: &["", "bert.", "roberta.", "xlm-roberta.", "model.", "encoder."],
+    prefixes: &[
+        "",
+        "bert.",
+        "roberta.",
+        "xlm-roberta.",
+        "model.",
+        "encoder.",
+    ],
     token_embeddings: "embeddings.word_embeddings.weight",
     position_embeddings: Some("embeddings.position_embeddings.weight"),
     token_type_embeddings: Some("embeddings.token_type_embeddings.weight"),
@@ -122,11 +131,7 @@ pub(super) const MPNET: Names = Names {
     token_type_embeddings: None,
     relative_bias: Some("encoder.relative_attention_bias.weight"),
     layer: LayerNames {
-        query_key_value: Fused::Apart([
-            "attention.attn.q",
-            "attention.attn.k",
-            "attention.attn.v",
-        ]),
+        query_key_value: Fused::Apart(["attention.attn.q", "attention.attn.k", "attention.attn.v"]),
         output: "attention.attn.o",
         post_attention_norm: Some("attention.LayerNorm"),
         ..BERT.layer
@@ -184,11 +189,7 @@ pub(super) const QWEN3: Names = Names {
         stem: "layers.{}.",
         attention_norm: Some("input_layernorm"),
         first_attention_norm_is_absent: false,
-        query_key_value: Fused::Apart([
-            "self_attn.q_proj",
-            "self_attn.k_proj",
-            "self_attn.v_proj",
-        ]),
+        query_key_value: Fused::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
         query_norm: Some("self_attn.q_norm"),
         key_norm: Some("self_attn.k_norm"),
         output: "self_attn.o_proj",

@@ -25,7 +25,11 @@ impl Part<'_> {
 
     /// Some rows of a tensor that has `of` rows.
     pub(super) fn slice(name: String, rows: Range<usize>, of: usize) -> Self {
-        Self { name: name.into(), rows, of }
+        Self {
+            name: name.into(),
+            rows,
+            of,
+        }
     }
 }
 
@@ -39,17 +43,27 @@ pub(super) struct Stacked<'a> {
 impl<'a> Stacked<'a> {
     /// Checks names and shapes, and collects the biases that exist.
     pub(super) fn new(weights: &'a Weights, parts: &[Part<'_>], inputs: usize) -> Result<Self> {
-        let mut stacked = Self { parts: Vec::new(), inputs, bias: Vec::new() };
+        let mut stacked = Self {
+            parts: Vec::new(),
+            inputs,
+            bias: Vec::new(),
+        };
         for part in parts {
-            let tensor = tensor(weights, &format!("{}.weight", part.name), &[part.of, inputs])?;
+            let tensor = tensor(
+                weights,
+                &format!("{}.weight", part.name),
+                &[part.of, inputs],
+            )?;
             let bias_name = format!("{}.bias", part.name);
             let bias = match weights.get(&bias_name) {
-                Some(_) => {
-                    self::tensor(weights, &bias_name, &[part.of])?.to_f32()?[part.rows.clone()].to_vec()
-                }
+                Some(_) => self::tensor(weights, &bias_name, &[part.of])?.to_f32()?
+                    [part.rows.clone()]
+                .to_vec(),
                 None => vec![0.0; part.rows.len()],
             };
-            stacked.bias.resize(stacked.bias.len().next_multiple_of(PANEL), 0.0);
+            stacked
+                .bias
+                .resize(stacked.bias.len().next_multiple_of(PANEL), 0.0);
             stacked.bias.extend(bias);
             stacked.parts.push((tensor, part.rows.clone()));
         }
@@ -102,7 +116,11 @@ fn finite_row(tensor: &Tensor<'_>, row: usize, into: &mut [f32]) -> Result<()> {
 /// The tensor of that name and shape.
 pub(crate) fn tensor<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<Tensor<'a>> {
     let tensor = existing(weights, name)?;
-    if tensor.shape == shape { Ok(tensor) } else { Err(shape_error(&tensor, shape)) }
+    if tensor.shape == shape {
+        Ok(tensor)
+    } else {
+        Err(shape_error(&tensor, shape))
+    }
 }
 
 /// The tensor of that name.
