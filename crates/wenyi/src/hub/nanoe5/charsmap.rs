@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use unicode_normalization::UnicodeNormalization;
+
 /// Marks a unit that holds a value, and units that no byte may lead to.
 const VALUE: u32 = 1 << 31;
 
@@ -17,8 +19,32 @@ const HAS_VALUE: u32 = 1 << 8;
 const OFFSET_SHIFT: u32 = 10;
 const OFFSET_LIMIT: usize = 1 << 21;
 
+/// The rules of the file, and those that join a letter and its marks into one character.
+///
+/// The file maps single characters only. The original tokenizer also has a rule for each character
+/// that is fully decomposed, so that a text means the same in either spelling (file names of macOS
+/// are decomposed).
+pub(super) fn with_compositions(normalizer: &BTreeMap<char, String>) -> BTreeMap<String, String> {
+    let mut rules: BTreeMap<String, String> = normalizer
+        .iter()
+        .map(|(from, to)| (from.to_string(), to.clone()))
+        .collect();
+    for composed in '\u{a0}'..=char::MAX {
+        let parts: Vec<char> = composed.nfd().collect();
+        if parts.len() < 2 || !parts.iter().copied().nfc().eq([composed]) {
+            continue;
+        }
+        let to = normalizer
+            .get(&composed)
+            .cloned()
+            .unwrap_or_else(|| composed.to_string());
+        rules.insert(parts.into_iter().collect(), to);
+    }
+    rules
+}
+
 /// The map as bytes.
-pub(super) fn build(entries: &BTreeMap<char, String>) -> Result<Vec<u8>, String> {
+pub(super) fn build(entries: &BTreeMap<String, String>) -> Result<Vec<u8>, String> {
     let mut replacements = Vec::new();
     let mut places = BTreeMap::new();
     let mut keys = Vec::new();
@@ -29,9 +55,9 @@ pub(super) fn build(entries: &BTreeMap<char, String>) -> Result<Vec<u8>, String>
             replacements.push(0);
             place
         });
-        keys.push((from.to_string().into_bytes(), place));
+        keys.push((from.clone().into_bytes(), place));
     }
-    // UTF-8 sorts as code points do, so the keys are in the order of their bytes.
+    // `String` sorts by bytes, as the trie wants its keys.
     let units = DoubleArray::build(&keys)?;
     let mut bytes = (units.len() as u32 * 4).to_le_bytes().to_vec();
     bytes.extend(units.iter().flat_map(|unit| unit.to_le_bytes()));
@@ -169,7 +195,11 @@ mod tests {
     #[test]
     fn another_implementation_reads_every_entry_and_nothing_else() {
         let entries = entries();
-        let bytes = build(&entries).unwrap();
+        let rules = entries
+            .iter()
+            .map(|(from, to)| (from.to_string(), to.clone()))
+            .collect();
+        let bytes = build(&rules).unwrap();
         let map = Precompiled::from(&bytes).unwrap();
         for character in '\u{1}'..=char::MAX {
             let got = map.transform(character.encode_utf8(&mut [0; 4]));
@@ -177,6 +207,30 @@ mod tests {
             assert_eq!(got, expected, "U+{:04X}", u32::from(character));
         }
         assert_eq!(map.normalize_string("Ａ\u{a0}½文\u{1}!"), "A 1\u{2044}2文!");
+    }
+
+    #[test]
+    fn letters_and_marks_are_joined() {
+        let rules = with_compositions(&entries());
+        assert_eq!(rules["e\u{301}"], "é");
+        assert_eq!(rules["e\u{302}\u{301}"], "ế");
+        assert_eq!(rules["\u{1100}\u{1161}\u{11a8}"], "각");
+        // Excluded from composition by Unicode, and no composition at all.
+        assert_eq!(rules.get("\u{915}\u{93c}"), None);
+        assert_eq!(rules.get("e"), None);
+        let bytes = build(&rules).unwrap();
+        let map = Precompiled::from(&bytes).unwrap();
+        for from in rules.keys() {
+            // This implementation takes the shortest key that the text begins with.
+            let ends = from.char_indices().map(|(at, first)| at + first.len_utf8());
+            let expected = ends.filter_map(|end| rules.get(&from[..end])).next();
+            assert_eq!(
+                map.transform(from),
+                expected.map(String::as_str),
+                "{from:?}"
+            );
+        }
+        assert_eq!(map.normalize_string("cafe\u{301} ｅ 文"), "café e 文");
     }
 
     #[test]

@@ -246,7 +246,8 @@ fn add_tokenizer(model: &Model, writer: &mut Writer) -> Result<(), read::Error> 
     writer.bool("tokenizer.ggml.add_eos_token", true);
     writer.bool("tokenizer.ggml.add_space_prefix", true);
     writer.bool("tokenizer.ggml.remove_extra_whitespaces", true);
-    let charsmap = charsmap::build(&model.normalizer).map_err(read::Error::Invalid)?;
+    let rules = charsmap::with_compositions(&model.normalizer);
+    let charsmap = charsmap::build(&rules).map_err(read::Error::Invalid)?;
     writer.bytes("tokenizer.ggml.precompiled_charsmap", &charsmap);
     Ok(())
 }

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use tempfile::TempDir;
 use wenyi_engine::weights::Weights;
 
@@ -245,4 +246,29 @@ fn headers_that_lie_are_refused() {
     refused(72, &u32::MAX.to_le_bytes(), "piece 0 is not text");
     refused(72 + 4 * 5, &18_u32.to_le_bytes(), "is not text");
     refused(72 + 4 * 8, &f32::NAN.to_le_bytes(), "score is not finite");
+}
+
+proptest! {
+    // `PROPTEST_CASES` raises the number.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_files_never_panic(
+        edits in prop::collection::vec((0_usize..900, any::<u8>()), 1..8),
+        limit in prop::option::of((0_usize..900, prop::sample::select(vec![0, u64::MAX, 1 << 63, 1 << 31, 1 << 20]))),
+        length in prop::option::weighted(0.2, 0_usize..900),
+    ) {
+        let mut bytes = Sample::whole();
+        for (at, byte) in edits {
+            bytes[at] = byte;
+        }
+        if let Some((at, number)) = limit {
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes.truncate(length.unwrap_or(bytes.len()));
+        if let Ok(gguf) = convert_bytes(&bytes) {
+            // What is converted is read: no damage goes through into a file that we cannot open.
+            prop_assert!(Weights::from_bytes(gguf).is_ok());
+        }
+    }
 }
