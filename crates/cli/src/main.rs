@@ -1,10 +1,7 @@
 //! The `wenyi` program: a question or a text comes in, [`commands`] answer it with the library,
 //! [`output`] shows it, [`exit`] says how it ended.
 
-#![allow(
-    dead_code,
-    reason = "`search` and `bench` come next and use what is left over"
-)]
+#![allow(dead_code, reason = "`search` comes next and uses what is left over")]
 
 mod arguments;
 mod interrupt;

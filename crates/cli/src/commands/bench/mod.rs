@@ -124,7 +124,7 @@ fn measure_here(
         offline: arguments.offline,
     };
     let opening = Instant::now();
-    let embedder = model::open(&model, &progress)?;
+    let embedder = model::open(&model, None, &progress)?;
     let loaded = opening.elapsed();
     let threads = arguments.threads.unwrap_or_else(cores);
     let setting = measure::Setting {

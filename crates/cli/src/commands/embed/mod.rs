@@ -110,7 +110,7 @@ fn embed(
     mut file: Option<&mut VectorFile>,
     progress: &Terminal,
 ) -> anyhow::Result<Totals> {
-    let embedder = model::open(&arguments.model, progress)?;
+    let embedder = model::open(&arguments.model, None, progress)?;
     let dimensions = dimensions(arguments.dimensions, embedder.as_ref())?;
     if let Some(file) = file.as_deref_mut() {
         file.set_dimensions(dimensions);

@@ -2,7 +2,9 @@
 
 mod list;
 mod pull;
+mod verify;
 mod places;
+mod carry;
 
 use clap::{Args, Subcommand};
 
@@ -21,15 +23,21 @@ pub(crate) struct Arguments {
 enum What {
     List(list::Arguments),
     Pull(pull::Arguments),
+    Verify(verify::Arguments),
     Path(places::PathArguments),
     Remove(places::RemoveArguments),
+    Bundle(carry::BundleArguments),
+    Import(carry::ImportArguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.what {
         What::List(arguments) => list::run(arguments),
         What::Pull(arguments) => pull::run(arguments),
+        What::Verify(arguments) => verify::run(arguments),
         What::Path(arguments) => places::path(arguments),
         What::Remove(arguments) => places::remove(arguments),
+        What::Bundle(arguments) => carry::bundle(arguments),
+        What::Import(arguments) => carry::import(arguments),
     }
 }

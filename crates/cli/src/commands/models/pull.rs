@@ -94,17 +94,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut models = Vec::new();
     for name in &arguments.models {
-        let model = Pulled::from(hub.pull(name, &options, &progress)?);
-        if !arguments.json {
-            print(&model)?;
-        }
-        models.push(model);
+        models.push(hub.pull(name, &options, &progress)?);
     }
-    if arguments.json {
-        output::json(&Report { models })
-    } else {
-        Ok(())
+    drop(progress);
+    report(models, arguments.json)
+}
+
+/// Says which models are here now.
+pub(super) fn report(models: Vec<LocalModel>, json: bool) -> anyhow::Result<()> {
+    let models: Vec<Pulled> = models.into_iter().map(Pulled::from).collect();
+    if json {
+        return output::json(&Report { models });
     }
+    models.iter().try_for_each(print)
 }
 
 fn print(model: &Pulled) -> anyhow::Result<()> {
