@@ -61,6 +61,25 @@ impl Collection {
         })
     }
 
+    /// The vectors of a document's chunks in order, `[chunks, dimensions]`, each at unit length.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn document_vectors(&self, document_id: i64) -> Result<Vec<f32>> {
+        self.read(|connection| {
+            let select = "SELECT vector FROM vectors JOIN chunks ON chunks.id = vectors.chunk
+                          WHERE chunks.document = ?1 ORDER BY chunks.ordinal";
+            let mut select = connection.prepare_cached(select)?;
+            let mut rows = select.query([document_id])?;
+            let mut vectors = Vec::new();
+            while let Some(row) = rows.next()? {
+                vectors.extend(to_floats(row.get_ref(0)?.as_blob()?));
+            }
+            Ok(vectors)
+        })
+    }
+
     /// The vector of a chunk, at unit length.
     ///
     /// # Errors

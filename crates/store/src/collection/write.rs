@@ -76,13 +76,28 @@ impl Collection {
     ///
     /// If the file cannot be written.
     pub fn touch_document(&self, path: &str, size: u64, modified_ns: i64) -> Result<bool> {
-        let size = integer(path, "size", size)?;
+        Ok(self.touch_documents(&[(path, size, modified_ns)])? > 0)
+    }
+
+    /// [`Collection::touch_document`] for many `(path, size, modified_ns)` at the cost of one sync;
+    /// says how many of them are there.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written; nothing is noted then.
+    pub fn touch_documents(&self, documents: &[(impl AsRef<str>, u64, i64)]) -> Result<usize> {
+        for (path, size, _) in documents {
+            integer(path.as_ref(), "size", *size)?;
+        }
         self.write(|connection| {
             let update = "UPDATE documents SET size = ?2, modified_ns = ?3 WHERE path = ?1";
-            Ok(connection
-                .prepare_cached(update)?
-                .execute((path, size, modified_ns))?
-                > 0)
+            let mut update = connection.prepare_cached(update)?;
+            documents
+                .iter()
+                .map(|(path, size, modified_ns)| {
+                    update.execute((path.as_ref(), checked(*size), modified_ns))
+                })
+                .sum()
         })
     }
 

@@ -12,8 +12,7 @@ const DIMENSIONS: usize = 256;
 pub(super) struct BagOfWords {
     fingerprint: Fingerprint,
     max_length: usize,
-    /// Every text that was embedded as a document.
-    pub(super) embedded: Mutex<Vec<String>>,
+    embedded: Mutex<Vec<String>>,
 }
 
 impl BagOfWords {
@@ -31,6 +30,17 @@ impl BagOfWords {
             max_length,
             embedded: Mutex::default(),
         }
+    }
+
+    /// The same model with other weights.
+    pub(super) fn retrained(mut self) -> Self {
+        self.fingerprint.weights = "1".into();
+        self
+    }
+
+    /// What was embedded as a document since the last call.
+    pub(super) fn take_embedded(&self) -> Vec<String> {
+        std::mem::take(&mut self.embedded.lock().unwrap())
     }
 }
 
@@ -62,7 +72,7 @@ impl Embedder for BagOfWords {
             if options.role == Role::Document {
                 self.embedded.lock().unwrap().push((*text).to_owned());
             }
-            let mut vector = vec![0_f32; DIMENSIONS];
+            let mut vector = vec![1e-3_f32; DIMENSIONS];
             for key in keys(text) {
                 let hash = super::load::hex_sha256(key.as_bytes());
                 let slot = usize::from_str_radix(&hash[..8], 16).unwrap() % DIMENSIONS;

@@ -27,7 +27,8 @@ impl Error {
             ErrorKind::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
             ErrorKind::Embed(EmbedError::Engine(source)) => source.is_user_error(),
             ErrorKind::Embed(_) | ErrorKind::Cancelled => false,
-            ErrorKind::EmptyQuery | ErrorKind::Option { .. } => true,
+            ErrorKind::Store(source) => source.is_user_error(),
+            ErrorKind::EmptyQuery | ErrorKind::OtherModel { .. } | ErrorKind::Option { .. } => true,
         }
     }
 
@@ -39,6 +40,17 @@ impl Error {
                 "give a folder or a file that exists".into()
             }
             ErrorKind::Embed(EmbedError::Engine(source)) => return source.hint(),
+            ErrorKind::Store(source) => return source.hint(),
+            ErrorKind::OtherModel {
+                expected, received, ..
+            } if expected == received => {
+                "the model's files, its pooling or its prompt have changed since: embed again with \
+                 `wenyi index --reindex`"
+                    .into()
+            }
+            ErrorKind::OtherModel { expected, .. } => {
+                format!("use `--model {expected}`, or embed again with `wenyi index --reindex`")
+            }
             ErrorKind::EmptyQuery => "ask in a few words, for example \
                                       `wenyi search docs \"how do I install it?\"`"
                 .into(),
@@ -67,6 +79,12 @@ impl From<EmbedError> for Error {
     }
 }
 
+impl From<wenyi_store::Error> for Error {
+    fn from(source: wenyi_store::Error) -> Self {
+        ErrorKind::Store(source).into()
+    }
+}
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +100,27 @@ pub enum ErrorKind {
     /// The model failed.
     #[error(transparent)]
     Embed(EmbedError),
+    /// The collection failed.
+    #[error(transparent)]
+    Store(wenyi_store::Error),
+    /// The collection's vectors live in another space than the model's.
+    #[error(
+        "collection `{}` was made with model `{expected}` (weights {expected_weights}), not with \
+         `{received}` (weights {received_weights})",
+        path.display()
+    )]
+    OtherModel {
+        /// The collection's file.
+        path: PathBuf,
+        /// The model that it was made with.
+        expected: String,
+        /// The first digits of its weights' hash.
+        expected_weights: String,
+        /// The model at hand.
+        received: String,
+        /// The first digits of its weights' hash.
+        received_weights: String,
+    },
     /// The question has no words.
     #[error("the question is empty")]
     EmptyQuery,

@@ -3,18 +3,26 @@
 //!
 //! [`load`](mod@load) turns a file into text whose every byte is traced back to the file;
 //! [`chunk`] cuts it at headings, paragraphs and [`sentences`](mod@sentences) within the model's
-//! tokens; [`words`](mod@words) finds what a question and a passage have in common.
+//! tokens; [`index`](mod@index) embeds what is new and keeps it in a [`collection`];
+//! [`search`](mod@search) finds the passages closest to a question, and [`words`](mod@words) what
+//! both have in common.
 
 mod error;
 pub mod load;
 pub mod sentences;
 pub mod words;
 pub mod chunk;
+pub mod collection;
+pub mod index;
+pub mod search;
 
 #[cfg(test)]
 mod bag_of_words;
 
 pub use self::chunk::{Chunk, ChunkOptions, chunk};
+pub use self::collection::{collection_path, open_collection, open_to_search, remove_collection};
 pub use self::error::{Error, ErrorKind, Result};
+pub use self::index::{IndexOptions, IndexReport, index};
 pub use self::load::{Document, Kind, LoadOptions, Skip, SkipReason};
+pub use self::search::{BestSentence, SearchHit, SearchOptions, SearchResults, search};
 pub use self::sentences::sentences;

@@ -83,7 +83,7 @@ pub(super) fn split(
 }
 
 /// Where a block may be cut without cutting a sentence or a line.
-fn seams(text: &str, block: &Block) -> Vec<Range<usize>> {
+pub(super) fn seams(text: &str, block: &Block) -> Vec<Range<usize>> {
     let inside = &text[block.span.clone()];
     let shift = |span: Range<usize>| span.start + block.span.start..span.end + block.span.start;
     match block.kind {

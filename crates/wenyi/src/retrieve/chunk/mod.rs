@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use self::atoms::{Atom, TokenCounter};
 use self::structure::{Block, BlockKind};
-use super::load::Document;
+use super::load::{Document, Kind};
 use super::{ErrorKind, Result};
 use crate::embed::Embedder;
 
@@ -105,6 +105,27 @@ pub fn chunk(
         cutter.cut(&section, &mut chunks)?;
     }
     Ok(chunks)
+}
+
+/// The sentences of `text` that are prose: those of paragraphs and lists, and the rows of tables,
+/// but neither code nor headings.
+pub(super) fn prose(kind: Kind, text: &str) -> Vec<Range<usize>> {
+    let blocks = match kind {
+        Kind::Markdown => structure::markdown(text),
+        Kind::Text | Kind::Html => structure::plain(text),
+    };
+    let wanted = |block: &&Block| {
+        matches!(
+            block.kind,
+            BlockKind::Paragraph | BlockKind::List | BlockKind::Table
+        )
+    };
+    let readable = |span: &Range<usize>| text[span.clone()].contains(char::is_alphanumeric);
+    let seams = blocks
+        .iter()
+        .filter(wanted)
+        .flat_map(|block| atoms::seams(text, block));
+    seams.filter(readable).collect()
 }
 
 /// A heading (or several without text between them), and the blocks up to the next.

@@ -17,7 +17,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::chunk::structure::{self, Block};
+use super::chunk::structure::{self, Block, BlockKind};
 pub use source::SourceMap;
 pub use walk::{Listing, SourceFile, walk};
 
@@ -195,6 +195,15 @@ impl Document {
         let hash = hex_sha256(text.as_bytes());
         let bytes = text.len() as u64;
         Self::build(path.into(), kind, "UTF-8", text, 0, (bytes, hash))
+    }
+
+    /// The document's first heading, if it has one.
+    #[must_use]
+    pub fn title(&self) -> Option<&str> {
+        self.blocks.iter().find_map(|block| match &block.kind {
+            BlockKind::Heading { title, .. } => Some(title.trim()),
+            _ => None,
+        })
     }
 
     fn build(

@@ -1,0 +1,113 @@
+//! Which files may have changed, and which documents are gone.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use wenyi_store::{Collection, DocumentInfo};
+
+use super::IndexOptions;
+use crate::progress::Progress;
+use crate::retrieve::Result;
+use crate::retrieve::chunk::ChunkOptions;
+use crate::retrieve::load::{Skip, SkipReason, SourceFile, walk};
+
+/// Raised when the same text is cut otherwise by a newer version, so that documents are cut again.
+const CHUNKING_VERSION: u32 = 1;
+
+pub(super) struct Plan {
+    /// Files to read, with the document that they replace.
+    pub(super) work: Vec<(SourceFile, Option<DocumentInfo>)>,
+    /// Bytes of those files.
+    pub(super) bytes: u64,
+    /// Documents whose file is gone.
+    pub(super) vanished: Vec<String>,
+    /// Those documents by their content, for files that only moved.
+    pub(super) moved_from: HashMap<String, DocumentInfo>,
+    pub(super) unchanged: u64,
+    pub(super) kept: u64,
+    pub(super) skipped: Vec<Skip>,
+}
+
+impl Plan {
+    pub(super) fn make(
+        collection: &Collection,
+        roots: &[PathBuf],
+        options: &IndexOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let listing = walk(roots, &options.load, progress)?;
+        let below = |path: &str| {
+            listing
+                .roots
+                .iter()
+                .any(|root| Path::new(path).starts_with(root))
+        };
+        let mut known: HashMap<String, DocumentInfo> = collection
+            .documents()?
+            .into_iter()
+            .filter(|info| below(&info.document.path))
+            .map(|info| (info.document.path.clone(), info))
+            .collect();
+        let mut plan = Self {
+            work: Vec::new(),
+            bytes: 0,
+            vanished: Vec::new(),
+            moved_from: HashMap::new(),
+            unchanged: 0,
+            kept: 0,
+            skipped: listing.skipped,
+        };
+        let chunking = chunking_mark(&options.chunk);
+        for file in listing.files {
+            let info = file.path.to_str().and_then(|path| known.remove(path));
+            let unchanged = info
+                .as_ref()
+                .is_some_and(|info| is_unchanged(info, &file, &chunking));
+            if unchanged && !options.compare_content {
+                plan.unchanged += 1;
+            } else {
+                plan.bytes += file.bytes;
+                plan.work.push((file, info));
+            }
+        }
+        plan.drop_vanished(known);
+        Ok(plan)
+    }
+
+    /// What is left of the known documents is gone, unless it lies where nothing could be read.
+    fn drop_vanished(&mut self, known: HashMap<String, DocumentInfo>) {
+        let unreadable: HashSet<&Path> = self
+            .skipped
+            .iter()
+            .filter(|skip| matches!(skip.reason, SkipReason::Unreadable { .. }))
+            .map(|skip| skip.path.as_path())
+            .collect();
+        for (path, info) in known {
+            if Path::new(&path)
+                .ancestors()
+                .any(|above| unreadable.contains(above))
+            {
+                self.kept += 1;
+                continue;
+            }
+            self.moved_from
+                .insert(info.document.content_hash.clone(), info);
+            self.vanished.push(path);
+        }
+        self.vanished.sort();
+    }
+}
+
+fn is_unchanged(info: &DocumentInfo, file: &SourceFile, chunking: &str) -> bool {
+    info.document.size == file.bytes
+        && info.document.modified_ns == file.modified
+        && info.document.metadata["chunking"] == chunking
+}
+
+/// Stands for how a document was cut; kept with every document.
+pub(super) fn chunking_mark(options: &ChunkOptions) -> String {
+    format!(
+        "{CHUNKING_VERSION}/{}/{}",
+        options.chunk_size, options.overlap
+    )
+}

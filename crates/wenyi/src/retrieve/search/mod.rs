@@ -1,0 +1,222 @@
+//! Questions to passages: the closest chunks, the sentence of each that comes nearest, and the
+//! words that question and passage share.
+
+mod best_sentence;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+use wenyi_store::{Collection, Filter, Hit};
+
+use super::collection::expect_same_space;
+use super::words::Words;
+use super::{ErrorKind, Result};
+use crate::embed::Embedder;
+
+/// How to search.
+#[derive(Clone, Debug)]
+pub struct SearchOptions {
+    /// How many passages to give back at most.
+    pub top_k: usize,
+    /// Only passages of documents whose path starts so; end it with `/` to mean a folder.
+    pub path_prefix: Option<String>,
+    /// Only passages with at least this score.
+    pub min_score: Option<f32>,
+    /// Find the best sentence of each passage, which costs one more call of the model.
+    pub best_sentence: bool,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        Self {
+            top_k: 5,
+            path_prefix: None,
+            min_score: None,
+            best_sentence: true,
+        }
+    }
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SearchResults {
+    /// The question.
+    pub query: String,
+    /// The name of the model that compared.
+    pub model: String,
+    /// The passages, best first.
+    pub hits: Vec<SearchHit>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A passage that was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SearchHit {
+    /// The file.
+    pub path: PathBuf,
+    /// The passage's first line in the file, from 1.
+    pub first_line: u64,
+    /// Its last line.
+    pub last_line: u64,
+    /// Its bytes in the file.
+    pub bytes: Range<u64>,
+    /// The headings above it, outermost first.
+    pub heading_path: Vec<String>,
+    /// Cosine of question and passage: greater is closer.
+    pub score: f32,
+    /// The passage.
+    pub text: String,
+    /// The sentence that comes nearest to the question.
+    pub best_sentence: Option<BestSentence>,
+    /// Where `text` has words of the question: byte spans in order, not overlapping.
+    pub matches: Vec<Range<usize>>,
+    /// Other places with the very same text, which are not given back as hits of their own.
+    pub also_in: Vec<Place>,
+}
+
+/// A sentence of a passage.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BestSentence {
+    /// Where it stands in the passage's text, in bytes.
+    pub span: Range<usize>,
+    /// Its text.
+    pub text: String,
+    /// Cosine of question and sentence.
+    pub score: f32,
+}
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The first line, from 1.
+    pub first_line: u64,
+    /// The last line.
+    pub last_line: u64,
+}
+
+/// Finds the passages of `collection` that are closest to `query`.
+///
+/// Passages that are mostly repeated by a better one (by the overlap of chunks, or as a copy
+/// elsewhere) do not take a place of their own.
+///
+/// # Errors
+///
+/// If the question is empty or longer than the model takes, the collection was made with another
+/// model, or the model or the collection fails.
+pub fn search(
+    embedder: &dyn Embedder,
+    collection: &Collection,
+    query: &str,
+    options: &SearchOptions,
+) -> Result<SearchResults> {
+    let started = Instant::now();
+    let query = query.trim();
+    if query.is_empty() {
+        return Err(ErrorKind::EmptyQuery.into());
+    }
+    if options.top_k == 0 {
+        let (value, expected) = ("0".into(), "at least 1".into());
+        return Err(ErrorKind::Option {
+            option: "top_k",
+            value,
+            expected,
+        }
+        .into());
+    }
+    expect_same_space(collection, embedder.fingerprint())?;
+    let vector = embedder.embed_query(query)?;
+    let found = closest(collection, &vector, options)?;
+
+    let words = Words::of(query);
+    let sentences = if options.best_sentence {
+        best_sentence::find(embedder, &vector, found.iter().map(|(hit, _)| hit))?
+    } else {
+        vec![None; found.len()]
+    };
+    let hits = found
+        .into_iter()
+        .zip(sentences)
+        .map(|((hit, also_in), best_sentence)| SearchHit {
+            path: hit.document.document.path.into(),
+            first_line: hit.chunk.first_line,
+            last_line: hit.chunk.last_line,
+            bytes: hit.chunk.span,
+            heading_path: hit.chunk.heading_path,
+            score: hit.score,
+            matches: words.matches(&hit.chunk.text),
+            text: hit.chunk.text,
+            best_sentence,
+            also_in,
+        });
+    Ok(SearchResults {
+        query: query.to_owned(),
+        model: embedder.fingerprint().model.clone(),
+        hits: hits.collect(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// The best hits without repetitions, each with the places of its copies.
+fn closest(
+    collection: &Collection,
+    vector: &[f32],
+    options: &SearchOptions,
+) -> Result<Vec<(Hit, Vec<Place>)>> {
+    let filter = Filter {
+        path_prefix: options.path_prefix.clone(),
+        ..Filter::default()
+    };
+    let mut asked = options.top_k.saturating_mul(2).saturating_add(8);
+    loop {
+        let hits = collection.search(vector, asked, &filter)?;
+        let all = hits.len() < asked;
+        let enough = |hit: &Hit| options.min_score.is_none_or(|least| hit.score >= least);
+        let distinct = without_repetitions(hits.into_iter().filter(enough), options.top_k);
+        // A folder full of copies: look further down.
+        if all || distinct.len() == options.top_k || asked >= MOST_CANDIDATES {
+            return Ok(distinct);
+        }
+        asked = asked.saturating_mul(4);
+    }
+}
+
+/// Beyond this many candidates, what is left is taken to be copies.
+const MOST_CANDIDATES: usize = 10_000;
+
+fn without_repetitions(hits: impl Iterator<Item = Hit>, top_k: usize) -> Vec<(Hit, Vec<Place>)> {
+    let mut distinct: Vec<(Hit, Vec<Place>)> = Vec::new();
+    for hit in hits {
+        if let Some((_, also_in)) = distinct
+            .iter_mut()
+            .find(|(d, _)| d.chunk.text == hit.chunk.text)
+        {
+            also_in.push(place(&hit));
+        } else if distinct.len() < top_k && !distinct.iter().any(|(d, _)| mostly_covers(d, &hit)) {
+            distinct.push((hit, Vec::new()));
+        }
+    }
+    distinct
+}
+
+/// True if more than half of `hit` lies in the passage `better`.
+fn mostly_covers(better: &Hit, hit: &Hit) -> bool {
+    let (a, b) = (&better.chunk.span, &hit.chunk.span);
+    let shared = a.end.min(b.end).saturating_sub(a.start.max(b.start));
+    better.document.id == hit.document.id && shared * 2 > b.end - b.start
+}
+
+fn place(hit: &Hit) -> Place {
+    Place {
+        path: hit.document.document.path.clone().into(),
+        first_line: hit.chunk.first_line,
+        last_line: hit.chunk.last_line,
+    }
+}
+
+#[cfg(test)]
+mod tests;
