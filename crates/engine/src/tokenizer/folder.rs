@@ -15,8 +15,9 @@ use tokenizers::{AddedToken, Tokenizer as LibraryTokenizer};
 use crate::{Error, Result};
 
 use super::library::Library;
+use super::parse::Outline;
 use super::template::Template;
-use super::{Tokenizer, TokenizerOptions};
+use super::{Backend, Tokenizer, TokenizerOptions};
 
 /// Ids of the tokens that have a role, where the model's files name them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,45 +38,48 @@ pub struct SpecialIds {
     pub eos: Option<u32>,
 }
 
-pub(super) fn open(folder: &Path, options: &TokenizerOptions) -> Result<(Library, Template)> {
+pub(super) fn open(folder: &Path, options: &TokenizerOptions) -> Result<(Backend, Template)> {
     let path = folder.join("tokenizer.json");
-    let tokenizer = match fs::read(&path) {
-        Ok(bytes) => parse(&path, &bytes)?,
+    match fs::read(&path) {
+        Ok(bytes) => read_json(&path, &bytes, options),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match read_vocab_txt(folder)? {
-            Some(tokenizer) => tokenizer,
-            None => return Err(Error::io(path, error)),
+            Some(tokenizer) => library(tokenizer, options),
+            None => Err(Error::io(path, error)),
         },
-        Err(error) => return Err(Error::io(path, error)),
-    };
-    let template = Template::probe(tokenizer.get_post_processor())?;
-    Ok((Library::new(tokenizer, options)?, template))
+        Err(error) => Err(Error::io(path, error)),
+    }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<LibraryTokenizer> {
-    check_model_type(path, bytes)?;
-    LibraryTokenizer::from_bytes(bytes).map_err(|error| Error::invalid(path, error.to_string()))
-}
-
-/// The library only says that "no variant matched"; name the model type instead.
-fn check_model_type(path: &Path, bytes: &[u8]) -> Result<()> {
-    #[derive(serde::Deserialize)]
-    struct Outline {
-        model: Model,
-    }
-    #[derive(serde::Deserialize)]
-    struct Model {
-        r#type: Option<String>,
-    }
-    let outline: Outline = serde_json::from_slice(bytes)
+fn read_json(path: &Path, bytes: &[u8], options: &TokenizerOptions) -> Result<(Backend, Template)> {
+    let json = std::str::from_utf8(bytes)
+        .map_err(|error| Error::invalid(path, format!("expected JSON in UTF-8: {error}")))?;
+    let outline = Outline::read(json)
         .map_err(|error| Error::invalid(path, format!("expected a tokenizer in JSON: {error}")))?;
-    match outline.model.r#type.as_deref() {
-        None | Some("BPE" | "WordPiece" | "WordLevel" | "Unigram") => Ok(()),
-        Some(other) => Err(Error::unsupported(
-            "tokenizer.json: model.type",
-            other,
-            "`BPE`, `WordPiece`, `WordLevel` or `Unigram`",
-        )),
+    // The library only says that "no variant matched"; name the model type instead.
+    match outline.model_type().as_deref() {
+        None | Some("BPE" | "WordPiece" | "WordLevel" | "Unigram") => {}
+        Some(other) => {
+            return Err(Error::unsupported(
+                "tokenizer.json: model.type",
+                other,
+                "`BPE`, `WordPiece`, `WordLevel` or `Unigram`",
+            ));
+        }
     }
+    if let (Some(native), Some(template)) = (outline.native(options), outline.template()) {
+        return Ok((Backend::Native(Box::new(native)), template?));
+    }
+    let tokenizer = LibraryTokenizer::from_bytes(bytes)
+        .map_err(|error| Error::invalid(path, error.to_string()))?;
+    library(tokenizer, options)
+}
+
+fn library(tokenizer: LibraryTokenizer, options: &TokenizerOptions) -> Result<(Backend, Template)> {
+    let template = Template::probe(tokenizer.get_post_processor())?;
+    Ok((
+        Backend::Library(Box::new(Library::new(tokenizer, options)?)),
+        template,
+    ))
 }
 
 /// Builds the tokenizer of an older BERT model, which ships its vocabulary as one token a line.

@@ -7,8 +7,15 @@
 //! place.
 
 mod folder;
-mod library;
+mod parse;
 mod template;
+mod added;
+mod charsmap;
+mod metaspace;
+mod pieces;
+mod unigram;
+mod native;
+mod library;
 
 use std::fmt;
 use std::path::Path;
@@ -17,6 +24,7 @@ use crate::{Error, ErrorKind, Result};
 
 pub use folder::SpecialIds;
 use library::Library;
+use native::Native;
 use template::Template;
 pub use template::{PairTemplate, TokenPair};
 
@@ -41,6 +49,8 @@ pub struct Tokenizer {
 
 /// Which implementation splits the text.
 enum Backend {
+    /// Our own, for the models that are used most.
+    Native(Box<Native>),
     /// The `tokenizers` crate: knows every `tokenizer.json`.
     Library(Box<Library>),
 }
@@ -53,8 +63,7 @@ impl Tokenizer {
 
     /// [`open`](Self::open) with options.
     pub fn open_with(folder: &Path, options: &TokenizerOptions) -> Result<Self> {
-        let (library, template) = folder::open(folder, options)?;
-        let backend = Backend::Library(Box::new(library));
+        let (backend, template) = folder::open(folder, options)?;
         let mut tokenizer = Self::assembled(backend, template);
         tokenizer.special_ids = folder::special_ids(folder, &tokenizer)?;
         Ok(tokenizer)
@@ -81,6 +90,10 @@ impl Tokenizer {
     /// Appends the tokens of `text` to `ids`, without the special tokens around it.
     pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         match &self.backend {
+            Backend::Native(native) => {
+                native.encode_into(text, ids);
+                Ok(())
+            }
             Backend::Library(library) => library.encode_into(text, ids),
         }
     }
@@ -88,6 +101,7 @@ impl Tokenizer {
     /// The tokens of `text` and the byte range of `text` that each of them stands for.
     pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Offsets>)> {
         match &self.backend {
+            Backend::Native(native) => Ok(native.encode_with_offsets(text)),
             Backend::Library(library) => library.encode_with_offsets(text),
         }
     }
@@ -127,6 +141,7 @@ impl Tokenizer {
     /// The text of `ids`, without special tokens if `skip_special`.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         match &self.backend {
+            Backend::Native(native) => native.decode(ids, skip_special),
             Backend::Library(library) => library.decode(ids, skip_special),
         }
     }
@@ -141,6 +156,7 @@ impl Tokenizer {
     #[must_use]
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         match &self.backend {
+            Backend::Native(native) => native.token_to_id(token),
             Backend::Library(library) => library.token_to_id(token),
         }
     }
@@ -149,6 +165,7 @@ impl Tokenizer {
     #[must_use]
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         match &self.backend {
+            Backend::Native(native) => native.id_to_token(id),
             Backend::Library(library) => library.id_to_token(id),
         }
     }
@@ -169,6 +186,7 @@ impl Tokenizer {
 impl Backend {
     fn vocab_size(&self) -> usize {
         match self {
+            Self::Native(native) => native.vocab_size(),
             Self::Library(library) => library.vocab_size(),
         }
     }

@@ -1,0 +1,176 @@
+//! The tokenizers that are our own: exact like the `tokenizers` crate, but quick to open and to run.
+
+use std::cell::RefCell;
+
+use tokenizers::{Decoder, DecoderWrapper};
+
+use crate::{Error, Result};
+
+use super::Offsets;
+use super::added::{AddedTokens, Section};
+use super::charsmap::Charsmap;
+use super::metaspace::{self, Spaces, Words};
+use super::pieces::Pieces;
+use super::unigram::{Lattice, Unigram};
+
+/// A tokenizer of our own.
+pub(super) struct Native {
+    pub(super) added: AddedTokens,
+    pub(super) model: Model,
+    pub(super) decoder: Option<DecoderWrapper>,
+}
+
+/// How text between added tokens is split.
+pub(super) enum Model {
+    /// sentencepiece's Unigram, as XLM-RoBERTa and T5 have it.
+    Unigram {
+        charsmap: Charsmap,
+        spaces: Spaces,
+        unigram: Unigram,
+    },
+}
+
+/// Working memory of a thread, kept from text to text.
+#[derive(Default)]
+struct Scratch {
+    lattice: Lattice,
+    buffer: metaspace::Buffer,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Native {
+    pub(super) fn encode_into(&self, text: &str, ids: &mut Vec<u32>) {
+        self.with_scratch(|scratch| {
+            self.added.sections(text, |section| match section {
+                Section::Token(id, ..) => ids.push(id),
+                Section::Text(start, end) => {
+                    self.encode_section(&text[start..end], None, scratch, &mut |id, _| {
+                        ids.push(id)
+                    });
+                }
+            });
+        });
+    }
+
+    pub(super) fn encode_with_offsets(&self, text: &str) -> (Vec<u32>, Vec<Offsets>) {
+        let (mut ids, mut offsets) = (Vec::new(), Vec::new());
+        let mut emit = |id, range| {
+            ids.push(id);
+            offsets.push(range);
+        };
+        self.with_scratch(|scratch| {
+            self.added.sections(text, |section| match section {
+                Section::Token(id, start, end) => emit(id, (start, end)),
+                Section::Text(start, end) => {
+                    self.encode_section(&text[start..end], Some(start), scratch, &mut emit);
+                }
+            });
+        });
+        (ids, offsets)
+    }
+
+    /// Passes on the tokens of a text without added tokens, with their ranges if the place of the
+    /// text is given.
+    fn encode_section(
+        &self,
+        text: &str,
+        base: Option<usize>,
+        scratch: &mut Scratch,
+        emit: &mut impl FnMut(u32, Offsets),
+    ) {
+        let Scratch { lattice, buffer } = scratch;
+        match &self.model {
+            Model::Unigram {
+                charsmap,
+                spaces,
+                unigram,
+            } => {
+                let mut words = UnigramWords {
+                    unigram,
+                    lattice,
+                    base: base.unwrap_or(0),
+                    emit,
+                };
+                metaspace::split(text, charsmap, *spaces, base.is_some(), buffer, &mut words);
+            }
+        }
+    }
+
+    fn with_scratch(&self, run: impl FnOnce(&mut Scratch)) {
+        SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut scratch) => run(&mut scratch),
+            Err(_) => run(&mut Scratch::default()),
+        });
+    }
+
+    fn pieces(&self) -> &Pieces {
+        match &self.model {
+            Model::Unigram { unigram, .. } => unigram.pieces(),
+        }
+    }
+
+    pub(super) fn vocab_size(&self) -> usize {
+        let added = self.added.largest_id().map_or(0, |id| id as usize + 1);
+        self.pieces().len().max(added)
+    }
+
+    pub(super) fn token_to_id(&self, token: &str) -> Option<u32> {
+        let added = self.added.find(token).map(|token| token.id);
+        added.or_else(|| self.pieces().find(token.as_bytes()).map(|found| found.id))
+    }
+
+    pub(super) fn id_to_token(&self, id: u32) -> Option<String> {
+        let added = self.added.get(id).map(|token| token.content.clone());
+        added.or_else(|| {
+            self.pieces()
+                .get(id)
+                .map(|piece| String::from_utf8_lossy(piece).into_owned())
+        })
+    }
+
+    pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        let keep = |id: &u32| !skip_special || !self.added.get(*id).is_some_and(|t| t.special);
+        let tokens: Vec<_> = ids
+            .iter()
+            .copied()
+            .filter(keep)
+            .filter_map(|id| self.id_to_token(id))
+            .collect();
+        match &self.decoder {
+            Some(decoder) => decoder
+                .decode(tokens)
+                .map_err(|error| Error::tokenizer(error.to_string())),
+            None => Ok(tokens.join(" ")),
+        }
+    }
+}
+
+struct UnigramWords<'a, F> {
+    unigram: &'a Unigram,
+    lattice: &'a mut Lattice,
+    /// Where the text begins that the sources count from.
+    base: usize,
+    emit: &'a mut F,
+}
+
+impl<F: FnMut(u32, Offsets)> Words for UnigramWords<'_, F> {
+    #[inline]
+    fn word(&mut self, word: &[u8], sources: &[Offsets]) {
+        let mut at = 0;
+        let Self {
+            unigram,
+            lattice,
+            base,
+            emit,
+        } = self;
+        unigram.encode_word(word, lattice, |id, length| {
+            let source = |index: usize| sources.get(index).copied().unwrap_or_default();
+            let range = (*base + source(at).0, *base + source(at + length - 1).1);
+            emit(id, range);
+            at += length;
+        });
+    }
+}

@@ -1,0 +1,294 @@
+//! A vocabulary that finds its pieces in running text.
+//!
+//! Pieces lie end to end in one buffer, in the order of their ids. A piece is looked up by a
+//! polynomial hash, which of any span of a text follows from two prefix hashes at the cost of one
+//! product. So building costs one insertion a piece (a trie would cost one a character, too slow
+//! for 250,000 pieces at start-up), and the candidate lengths at a position are independent
+//! probes that the CPU overlaps, where a trie walks.
+
+use crate::{Error, Result};
+
+/// Base of the polynomial hash; any odd number with well mixed bits would do.
+const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Spreads a polynomial hash, whose low bits only see low bits, to the top of the word.
+const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
+/// A slot without a piece.
+const EMPTY: u32 = u32::MAX;
+/// Lengths of this many bytes and more share the last bit of a length mask.
+pub(super) const LONG: usize = 63;
+/// Bits of the index of length masks: 65,536 masks for some 40,000 pairs of characters in the
+/// largest vocabularies in use.
+const MASK_BITS: u32 = 16;
+/// The longest piece that the hash serves; real ones have at most some hundred bytes.
+const MAX_PIECE: usize = 4096;
+
+/// The pieces of a vocabulary by id, by spelling, and by where they may begin in a text.
+pub(super) struct Pieces {
+    /// All pieces, end to end.
+    bytes: Vec<u8>,
+    /// Where each piece begins in `bytes`; one more at the end.
+    starts: Vec<u32>,
+    slots: Vec<Slot>,
+    /// `64 - log2(slots.len())`.
+    shift: u32,
+    /// By the first two characters of a piece: bit `n` is set if such a piece has `n` bytes.
+    lengths: Vec<u64>,
+    max_len: usize,
+    /// `BASE` to the power of the index.
+    powers: Vec<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    /// 24 bits of the hash, 8 bits of the length.
+    tag: u32,
+    id: u32,
+    /// Where the piece begins in `bytes`.
+    start: u32,
+    /// The piece's score.
+    score: f32,
+}
+
+/// A piece that was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Found {
+    pub(super) id: u32,
+    pub(super) score: f32,
+}
+
+/// Hashes of all prefixes of a text; see [`Pieces::span`].
+#[derive(Default)]
+pub(super) struct Prefixes(Vec<u64>);
+
+impl Prefixes {
+    /// Starts over with the empty prefix.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+        self.0.push(0);
+    }
+
+    /// Adds the prefixes that `bytes` leads to.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        let mut hash = self.0.last().copied().unwrap_or(0);
+        self.0.extend(bytes.iter().map(|&byte| {
+            hash = step(hash, byte);
+            hash
+        }));
+    }
+}
+
+impl Pieces {
+    /// Takes `count` pieces and scores in the order of their ids. Of equal pieces the last one counts.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or one is too long or there are more bytes than 32 bits can address.
+    pub(super) fn new<'a>(
+        count: usize,
+        pieces: impl Iterator<Item = Result<(&'a [u8], f32)>>,
+    ) -> Result<Self> {
+        let slots = (count * 2).next_power_of_two().max(16);
+        let mut built = Self {
+            bytes: Vec::with_capacity(count * 11),
+            starts: Vec::with_capacity(count + 1),
+            slots: vec![
+                Slot {
+                    tag: 0,
+                    id: EMPTY,
+                    start: 0,
+                    score: 0.0
+                };
+                slots
+            ],
+            shift: 64 - slots.trailing_zeros(),
+            lengths: vec![0; 1 << MASK_BITS],
+            max_len: 0,
+            powers: Vec::new(),
+        };
+        for (piece, id) in pieces.zip(0..) {
+            let (piece, score) = piece?;
+            built.push(id, piece, score)?;
+        }
+        let end = built.end()?;
+        built.starts.push(end);
+        built.powers = std::iter::successors(Some(1_u64), |power| Some(power.wrapping_mul(BASE)))
+            .take(built.max_len + 1)
+            .collect();
+        Ok(built)
+    }
+
+    fn push(&mut self, id: u32, piece: &[u8], score: f32) -> Result<()> {
+        let start = self.end()?;
+        self.starts.push(start);
+        if piece.len() > MAX_PIECE {
+            return Err(Error::tokenizer(format!(
+                "piece {id} has {} bytes, expected at most {MAX_PIECE}",
+                piece.len()
+            )));
+        }
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.bytes.extend_from_slice(piece);
+        self.max_len = self.max_len.max(piece.len());
+        let (two, hash) = hash_piece(piece);
+        if let Some(two) = two {
+            self.lengths[mask_index(two)] |= 1 << piece.len().min(LONG);
+        }
+        let at = self.slot_of(hash, piece);
+        self.slots[at] = Slot {
+            tag: tag(hash, piece.len()),
+            id,
+            start,
+            score,
+        };
+        Ok(())
+    }
+
+    fn end(&self) -> Result<u32> {
+        u32::try_from(self.bytes.len())
+            .map_err(|_| Error::tokenizer("vocabulary has more than 4 GiB of text"))
+    }
+
+    /// Number of pieces.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Length in bytes of the longest piece.
+    pub(super) fn max_len(&self) -> usize {
+        self.max_len
+    }
+
+    /// The spelling of a piece.
+    pub(super) fn get(&self, id: u32) -> Option<&[u8]> {
+        let id = id as usize;
+        let (&start, &end) = (self.starts.get(id)?, self.starts.get(id + 1)?);
+        Some(&self.bytes[start as usize..end as usize])
+    }
+
+    /// The piece with a spelling.
+    pub(super) fn find(&self, piece: &[u8]) -> Option<Found> {
+        if piece.is_empty() {
+            return None;
+        }
+        self.probe(hash_piece(piece).1, piece)
+    }
+
+    /// The hash of the bytes from `start` to `end`, which must be at most `max_len` apart.
+    #[inline]
+    pub(super) fn span(&self, prefixes: &Prefixes, start: usize, end: usize) -> u64 {
+        prefixes.0[end].wrapping_sub(prefixes.0[start].wrapping_mul(self.powers[end - start]))
+    }
+
+    /// The piece that is exactly `text`, whose hash is `hash`.
+    #[inline]
+    pub(super) fn probe(&self, hash: u64, text: &[u8]) -> Option<Found> {
+        let slot = &self.slots[self.slot_of(hash, text)];
+        (slot.id != EMPTY).then_some(Found {
+            id: slot.id,
+            score: slot.score,
+        })
+    }
+
+    /// The slot that holds `piece`, or the empty one where it belongs.
+    #[inline]
+    fn slot_of(&self, hash: u64, piece: &[u8]) -> usize {
+        let wanted = tag(hash, piece.len());
+        let mut at = (spread(hash) >> self.shift) as usize;
+        loop {
+            let slot = &self.slots[at];
+            if slot.id == EMPTY || (slot.tag == wanted && self.holds(slot, piece)) {
+                return at;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    #[inline]
+    fn holds(&self, slot: &Slot, piece: &[u8]) -> bool {
+        let start = slot.start as usize;
+        // The tag has the length, unless it does not fit there.
+        let same_length =
+            piece.len() < 255 || self.get(slot.id).is_some_and(|p| p.len() == piece.len());
+        same_length && same(&self.bytes[start..start + piece.len()], piece)
+    }
+
+    /// The lengths of at most `limit` that a piece may have whose first two characters hash to
+    /// `two`: bit `n` stands for `n` bytes, bit [`LONG`] for that many and more.
+    #[inline]
+    pub(super) fn lengths(&self, two: u64, limit: usize) -> u64 {
+        let fitting = if limit < LONG {
+            (2 << limit) - 1
+        } else {
+            u64::MAX
+        };
+        self.lengths[mask_index(two)] & fitting
+    }
+}
+
+/// Bytes of the UTF-8 character that begins with `first`.
+#[inline]
+pub(super) fn char_len(first: u8) -> usize {
+    match first {
+        0..0xc0 => 1,
+        0xc0..0xe0 => 2,
+        0xe0..0xf0 => 3,
+        _ => 4,
+    }
+}
+
+#[inline]
+fn step(hash: u64, byte: u8) -> u64 {
+    hash.wrapping_mul(BASE).wrapping_add(u64::from(byte) + 1)
+}
+
+/// The hash of the first two characters, if there are as many, and of the whole.
+fn hash_piece(piece: &[u8]) -> (Option<u64>, u64) {
+    let first = char_len(piece[0]);
+    let two = piece.get(first).map(|&second| first + char_len(second));
+    let mut hash = 0;
+    let mut at_two = None;
+    for (index, &byte) in piece.iter().enumerate() {
+        hash = step(hash, byte);
+        if Some(index + 1) == two {
+            at_two = Some(hash);
+        }
+    }
+    (at_two, hash)
+}
+
+#[inline]
+fn spread(hash: u64) -> u64 {
+    (hash ^ (hash >> 32)).wrapping_mul(SPREAD)
+}
+
+#[inline]
+fn tag(hash: u64, length: usize) -> u32 {
+    ((spread(hash) >> 16) as u32) << 8 | length.min(255) as u32
+}
+
+#[inline]
+fn mask_index(two: u64) -> usize {
+    (spread(two) >> (64 - MASK_BITS)) as usize
+}
+
+/// Equality of slices of the same, mostly small, length; a call of `memcmp` costs more.
+#[inline]
+fn same(left: &[u8], right: &[u8]) -> bool {
+    let eight = |bytes: &[u8]| {
+        bytes
+            .first_chunk::<8>()
+            .map(|chunk| u64::from_le_bytes(*chunk))
+    };
+    let last = |bytes: &[u8]| {
+        bytes
+            .last_chunk::<8>()
+            .map(|chunk| u64::from_le_bytes(*chunk))
+    };
+    match left.len() {
+        0..8 => left.iter().zip(right).all(|(left, right)| left == right),
+        8..=16 => eight(left) == eight(right) && last(left) == last(right),
+        _ => left == right,
+    }
+}
