@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use wenyi_engine::tokenizer::{Tokenizer, TokenizerOptions};
+use wenyi_engine::weights::Weights;
+use wenyi_engine::weights::gguf::Writer;
 
 /// Every fixture folder that has a tokenizer.
 fn fixtures() -> Vec<PathBuf> {
@@ -254,4 +256,162 @@ fn what_is_wrong_with_a_file_is_said() {
     let nothing = tempfile::tempdir().expect("temporary folder");
     let error = Tokenizer::open(nothing.path()).expect_err("refused");
     assert!(error.is_user_error() && error.to_string().contains("tokenizer.json"));
+}
+
+/// GGUF files without tensors, and the ids that `transformers` gives with the same tokenizers.
+#[test]
+fn gguf_tokenizers_have_the_ids_of_transformers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf_tokenizers");
+    for name in ["llama", "qwen2", "qwen3", "gemma3"] {
+        let weights = Weights::open(&root.join(name).with_extension("gguf")).expect("opens");
+        let metadata = weights.gguf().expect("metadata");
+        let bytes = fs::read(root.join(name).with_extension("json")).expect("readable");
+        let expected: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let max_length = expected["max_length"].as_u64().expect("max_length") as usize;
+        let plain = Tokenizer::from_gguf(metadata).expect("tokenizer");
+        let options = TokenizerOptions {
+            special_as_text: true,
+        };
+        let as_text = Tokenizer::from_gguf_with(metadata, &options).expect("tokenizer");
+        for entry in list(&expected, "texts") {
+            let text = entry["text"].as_str().expect("text");
+            let tokens = plain.encode(text).expect("encodes");
+            let wanted = ids(&entry["input_ids"]);
+            assert_eq!(
+                plain.assemble(&tokens, max_length),
+                wanted,
+                "{name}: {text:?}"
+            );
+            assert_eq!(
+                plain.decode(&wanted, false).expect("decodes"),
+                entry["decoded"]
+            );
+            assert_eq!(
+                plain.decode(&wanted, true).expect("decodes"),
+                entry["decoded_skip_special"]
+            );
+            let tokens = as_text.encode(text).expect("encodes");
+            let wanted = ids(entry
+                .get("input_ids_special_as_text")
+                .unwrap_or(&entry["input_ids"]));
+            assert_eq!(
+                as_text.assemble(&tokens, max_length),
+                wanted,
+                "{name}: {text:?}"
+            );
+        }
+    }
+}
+
+/// The metadata that a converter writes for the tokenizer of a fixture.
+fn as_gguf(folder: &Path, tokens: &[String], write: impl FnOnce(&mut Writer)) -> Tokenizer {
+    let whole = Tokenizer::open(folder).expect("opens");
+    let special = whole.special_ids();
+    let mut writer = Writer::new();
+    writer.str("general.architecture", "bert");
+    writer.strings("tokenizer.ggml.tokens", tokens);
+    let control = [
+        special.pad,
+        special.cls,
+        special.sep,
+        special.unk,
+        special.mask,
+    ];
+    let kind = |id: u32| if control.contains(&Some(id)) { 3 } else { 1 };
+    writer.i32s(
+        "tokenizer.ggml.token_type",
+        (0..tokens.len() as u32).map(kind),
+    );
+    for (role, id) in ["padding", "cls", "seperator", "unknown", "mask"]
+        .into_iter()
+        .zip(control)
+    {
+        writer.u32(
+            &format!("tokenizer.ggml.{role}_token_id"),
+            id.expect("has the role"),
+        );
+    }
+    write(&mut writer);
+    let bytes = writer
+        .begin(Vec::new())
+        .and_then(|out| out.finish())
+        .expect("written");
+    let weights = Weights::from_bytes(bytes).expect("opens");
+    Tokenizer::from_gguf(weights.gguf().expect("metadata")).expect("tokenizer")
+}
+
+fn assert_same(folder: &Path, ours: &Tokenizer) {
+    let whole = Tokenizer::open(folder).expect("opens");
+    assert_eq!(ours.pair_template(), whole.pair_template());
+    assert_eq!(ours.vocab_size(), whole.vocab_size());
+    for (text, _) in texts(&expected(folder)) {
+        let tokens = whole.encode(&text).expect("encodes");
+        assert_eq!(ours.encode(&text).expect("encodes"), tokens, "{text:?}");
+        assert_eq!(ours.assemble(&tokens, 64), whole.assemble(&tokens, 64));
+        let decoded = whole.decode(&tokens, true).expect("decodes");
+        assert_eq!(ours.decode(&tokens, true).expect("decodes"), decoded);
+    }
+}
+
+#[test]
+fn wordpiece_from_gguf_is_that_of_the_folder() {
+    for name in ["bert", "bert_cls"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name);
+        let whole = Tokenizer::open(&folder).expect("opens");
+        let tokens = (0..whole.vocab_size() as u32).map(|id| {
+            let token = whole.id_to_token(id).expect("token");
+            match token.strip_prefix("##") {
+                Some(rest) => rest.to_owned(),
+                None if token.starts_with('[') && token.ends_with(']') => token,
+                None => format!("▁{token}"),
+            }
+        });
+        let tokens: Vec<_> = tokens.collect();
+        let ours = as_gguf(&folder, &tokens, |writer| {
+            writer.str("tokenizer.ggml.model", "bert")
+        });
+        assert_same(&folder, &ours);
+    }
+}
+
+#[test]
+fn unigram_from_gguf_is_that_of_the_folder() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/xlm_roberta");
+    let bytes = fs::read(folder.join("tokenizer.json")).expect("readable");
+    let file: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let entries = list(&file["model"], "vocab");
+    let token = |entry: &Value| entry[0].as_str().expect("token").to_owned();
+    let mut tokens: Vec<_> = entries.iter().map(token).collect();
+    tokens.push("<mask>".into());
+    tokens.truncate(Tokenizer::open(&folder).expect("opens").vocab_size());
+    let scores = entries
+        .iter()
+        .map(|entry| entry[1].as_f64().expect("score") as f32)
+        .chain([0.0]);
+    let charsmap = file["normalizer"]["precompiled_charsmap"]
+        .as_str()
+        .expect("base64");
+    let ours = as_gguf(&folder, &tokens, |writer| {
+        writer.str("tokenizer.ggml.model", "t5");
+        writer.f32s("tokenizer.ggml.scores", scores.take(tokens.len()));
+        writer.bytes("tokenizer.ggml.precompiled_charsmap", &base64(charsmap));
+    });
+    assert_same(&folder, &ours);
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text
+        .trim_end_matches('=')
+        .chars()
+        .map(|c| DIGITS.find(c).expect("digit") as u32);
+    let digits: Vec<_> = digits.collect();
+    let bytes = digits.chunks(4).flat_map(|chunk| {
+        let group = chunk.iter().fold(0, |group, digit| group << 6 | digit);
+        let group = group << (6 * (4 - chunk.len()));
+        group.to_be_bytes()[1..chunk.len()].to_vec()
+    });
+    bytes.collect()
 }

@@ -38,6 +38,17 @@ pub struct SpecialIds {
     pub eos: Option<u32>,
 }
 
+impl SpecialIds {
+    /// All that are known.
+    pub(super) fn all(&self) -> impl Iterator<Item = u32> {
+        [
+            self.pad, self.cls, self.sep, self.unk, self.mask, self.bos, self.eos,
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
 pub(super) fn open(folder: &Path, options: &TokenizerOptions) -> Result<(Backend, Template)> {
     let path = folder.join("tokenizer.json");
     match fs::read(&path) {

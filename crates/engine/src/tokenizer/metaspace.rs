@@ -29,11 +29,20 @@ pub(super) trait Words {
     fn word(&mut self, word: &[u8], sources: &[Offsets]);
 }
 
-/// Working memory of [`split`].
+/// The word that is being put together.
 #[derive(Default)]
 pub(super) struct Buffer {
-    word: Vec<u8>,
-    sources: Vec<Offsets>,
+    pub(super) word: Vec<u8>,
+    /// Where each byte comes from, if that was asked.
+    pub(super) sources: Vec<Offsets>,
+}
+
+impl Buffer {
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.word.clear();
+        self.sources.clear();
+    }
 }
 
 /// Normalises `text` and passes on its words.
@@ -45,8 +54,7 @@ pub(super) fn split(
     buffer: &mut Buffer,
     words: &mut impl Words,
 ) {
-    buffer.word.clear();
-    buffer.sources.clear();
+    buffer.clear();
     let mut splitter = Splitter {
         buffer,
         words,
@@ -86,10 +94,10 @@ impl<W: Words> Splitter<'_, W> {
         if !self.buffer.word.is_empty() {
             self.words.word(&self.buffer.word, &self.buffer.sources);
         }
-        self.buffer.word.clear();
-        self.buffer.sources.clear();
+        self.buffer.clear();
     }
 
+    /// Begins a word. A mark that is not in the text has the source of the character after it.
     fn mark(&mut self, source: Offsets) {
         self.finish();
         self.pending = false;
@@ -110,7 +118,8 @@ impl<W: Words> Sink for Splitter<'_, W> {
     #[inline]
     fn plain(&mut self, text: &str, at: usize) {
         if self.pending {
-            self.mark((at, at));
+            let first = text.chars().next().map_or(0, char::len_utf8);
+            self.mark((at, at + first));
         }
         self.buffer.word.extend_from_slice(text.as_bytes());
         if self.traced {
@@ -131,7 +140,7 @@ impl<W: Words> Sink for Splitter<'_, W> {
             self.mark(source);
         } else {
             if self.pending {
-                self.mark((source.0, source.0));
+                self.mark(source);
             }
             self.push(c.encode_utf8(&mut [0; 4]).as_bytes(), source);
         }
@@ -149,12 +158,12 @@ struct Collapser<'a, 'b, W> {
 
 impl<W: Words> Collapser<'_, '_, W> {
     fn release(&mut self) {
-        let mut after_space = false;
-        for (c, source) in self.held.drain(..) {
-            if c != ' ' || !after_space {
-                self.splitter.char(c, source);
+        let mut held = self.held.drain(..).peekable();
+        while let Some((c, mut source)) = held.next() {
+            while let Some((_, (_, end))) = held.next_if(|(next, _)| c == ' ' && *next == ' ') {
+                source.1 = end;
             }
-            after_space = c == ' ';
+            self.splitter.char(c, source);
         }
     }
 

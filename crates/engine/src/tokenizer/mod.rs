@@ -8,18 +8,23 @@
 
 mod folder;
 mod parse;
+mod gguf;
 mod template;
 mod added;
 mod charsmap;
 mod metaspace;
 mod pieces;
 mod unigram;
+mod bert;
+mod wordpiece;
+mod bpe;
 mod native;
 mod library;
 
 use std::fmt;
 use std::path::Path;
 
+use crate::weights::gguf::Metadata;
 use crate::{Error, ErrorKind, Result};
 
 pub use folder::SpecialIds;
@@ -67,6 +72,20 @@ impl Tokenizer {
         let mut tokenizer = Self::assembled(backend, template);
         tokenizer.special_ids = folder::special_ids(folder, &tokenizer)?;
         Ok(tokenizer)
+    }
+
+    /// Builds the tokenizer that a GGUF file describes.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
+        Self::from_gguf_with(metadata, &TokenizerOptions::default())
+    }
+
+    /// [`from_gguf`](Self::from_gguf) with options.
+    pub fn from_gguf_with(metadata: &Metadata, options: &TokenizerOptions) -> Result<Self> {
+        let (backend, template, special_ids) = gguf::open(metadata, options)?;
+        Ok(Self {
+            special_ids,
+            ..Self::assembled(backend, template)
+        })
     }
 
     fn assembled(backend: Backend, template: Template) -> Self {
@@ -184,6 +203,14 @@ impl Tokenizer {
 }
 
 impl Backend {
+    /// Which implementation it is, for people and tests.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Native(native) => native.name(),
+            Self::Library(_) => "tokenizers",
+        }
+    }
+
     fn vocab_size(&self) -> usize {
         match self {
             Self::Native(native) => native.vocab_size(),
@@ -195,6 +222,7 @@ impl Backend {
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer")
+            .field("backend", &self.backend.name())
             .field("vocab_size", &self.vocab_size)
             .field("template", &self.template)
             .field("special_ids", &self.special_ids)

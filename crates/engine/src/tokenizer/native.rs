@@ -8,16 +8,39 @@ use crate::{Error, Result};
 
 use super::Offsets;
 use super::added::{AddedTokens, Section};
+use super::bert::BertText;
+use super::bpe::{Bpe, MergeQueue};
 use super::charsmap::Charsmap;
 use super::metaspace::{self, Spaces, Words};
 use super::pieces::Pieces;
 use super::unigram::{Lattice, Unigram};
+use super::wordpiece::{Split, WordPiece};
 
 /// A tokenizer of our own.
 pub(super) struct Native {
     pub(super) added: AddedTokens,
     pub(super) model: Model,
     pub(super) decoder: Option<DecoderWrapper>,
+}
+
+/// Splits a word into tokens, with working memory of its own.
+trait WordModel {
+    /// Passes every token of `word` with its length in bytes to `emit`.
+    fn tokens(&mut self, word: &[u8], emit: impl FnMut(u32, usize));
+}
+
+impl WordModel for (&Unigram, &mut Lattice) {
+    #[inline]
+    fn tokens(&mut self, word: &[u8], emit: impl FnMut(u32, usize)) {
+        self.0.encode_word(word, self.1, emit);
+    }
+}
+
+impl WordModel for (&WordPiece, &mut Split) {
+    #[inline]
+    fn tokens(&mut self, word: &[u8], emit: impl FnMut(u32, usize)) {
+        self.0.encode_word(word, self.1, emit);
+    }
 }
 
 /// How text between added tokens is split.
@@ -28,6 +51,13 @@ pub(super) enum Model {
         spaces: Spaces,
         unigram: Unigram,
     },
+    /// BERT's WordPiece.
+    WordPiece {
+        text: BertText,
+        wordpiece: WordPiece,
+    },
+    /// sentencepiece's BPE, as Llama-2 and Gemma have it.
+    Bpe(Bpe),
 }
 
 /// Working memory of a thread, kept from text to text.
@@ -35,6 +65,8 @@ pub(super) enum Model {
 struct Scratch {
     lattice: Lattice,
     buffer: metaspace::Buffer,
+    queue: MergeQueue,
+    split: Split,
 }
 
 thread_local! {
@@ -42,6 +74,14 @@ thread_local! {
 }
 
 impl Native {
+    pub(super) fn name(&self) -> &'static str {
+        match self.model {
+            Model::Unigram { .. } => "unigram",
+            Model::WordPiece { .. } => "wordpiece",
+            Model::Bpe(_) => "bpe",
+        }
+    }
+
     pub(super) fn encode_into(&self, text: &str, ids: &mut Vec<u32>) {
         self.with_scratch(|scratch| {
             self.added.sections(text, |section| match section {
@@ -81,20 +121,42 @@ impl Native {
         scratch: &mut Scratch,
         emit: &mut impl FnMut(u32, Offsets),
     ) {
-        let Scratch { lattice, buffer } = scratch;
+        let Scratch {
+            lattice,
+            buffer,
+            queue,
+            split,
+        } = scratch;
+        let traced = base.is_some();
+        let base = base.unwrap_or(0);
         match &self.model {
             Model::Unigram {
                 charsmap,
                 spaces,
                 unigram,
             } => {
-                let mut words = UnigramWords {
-                    unigram,
-                    lattice,
-                    base: base.unwrap_or(0),
+                let mut words = EachWord {
+                    model: (unigram, lattice),
+                    base,
                     emit,
                 };
-                metaspace::split(text, charsmap, *spaces, base.is_some(), buffer, &mut words);
+                metaspace::split(text, charsmap, *spaces, traced, buffer, &mut words);
+            }
+            Model::WordPiece {
+                text: switches,
+                wordpiece,
+            } => {
+                let mut words = EachWord {
+                    model: (wordpiece, split),
+                    base,
+                    emit,
+                };
+                switches.split(text, traced, buffer, &mut words);
+            }
+            Model::Bpe(bpe) => {
+                bpe.encode(text, queue, |id, (start, end)| {
+                    emit(id, (base + start, base + end))
+                });
             }
         }
     }
@@ -109,6 +171,8 @@ impl Native {
     fn pieces(&self) -> &Pieces {
         match &self.model {
             Model::Unigram { unigram, .. } => unigram.pieces(),
+            Model::WordPiece { wordpiece, .. } => wordpiece.pieces(),
+            Model::Bpe(bpe) => bpe.pieces(),
         }
     }
 
@@ -148,28 +212,25 @@ impl Native {
     }
 }
 
-struct UnigramWords<'a, F> {
-    unigram: &'a Unigram,
-    lattice: &'a mut Lattice,
+/// Passes on the tokens of each word.
+struct EachWord<'a, M, F> {
+    model: M,
     /// Where the text begins that the sources count from.
     base: usize,
     emit: &'a mut F,
 }
 
-impl<F: FnMut(u32, Offsets)> Words for UnigramWords<'_, F> {
+impl<M: WordModel, F: FnMut(u32, Offsets)> Words for EachWord<'_, M, F> {
     #[inline]
     fn word(&mut self, word: &[u8], sources: &[Offsets]) {
+        let Self { model, base, emit } = self;
         let mut at = 0;
-        let Self {
-            unigram,
-            lattice,
-            base,
-            emit,
-        } = self;
-        unigram.encode_word(word, lattice, |id, length| {
+        model.tokens(word, |id, length| {
             let source = |index: usize| sources.get(index).copied().unwrap_or_default();
-            let range = (*base + source(at).0, *base + source(at + length - 1).1);
-            emit(id, range);
+            emit(
+                id,
+                (*base + source(at).0, *base + source(at + length - 1).1),
+            );
             at += length;
         });
     }

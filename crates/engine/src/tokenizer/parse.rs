@@ -4,6 +4,7 @@
 //! pipeline must be one that is known here, down to its options.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,11 +15,13 @@ use crate::Result;
 
 use super::TokenizerOptions;
 use super::added::{AddedToken, AddedTokens};
+use super::bert::BertText;
 use super::charsmap::Charsmap;
 use super::metaspace::{Spaces, WORD_MARK};
 use super::native::{Model, Native};
 use super::template::Template;
 use super::unigram::Unigram;
+use super::wordpiece::{INSIDE_PREFIX, WordPiece};
 
 /// The parts of the file, not yet read.
 #[derive(Deserialize)]
@@ -38,6 +41,11 @@ pub(super) struct Outline<'a> {
 }
 
 #[derive(Deserialize)]
+struct Head {
+    r#type: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct UnigramFile<'a> {
     r#type: Cow<'a, str>,
     unk_id: Option<u32>,
@@ -45,6 +53,44 @@ struct UnigramFile<'a> {
     vocab: Vec<(Text<'a>, f64)>,
     #[serde(default)]
     byte_fallback: bool,
+}
+
+#[derive(Deserialize)]
+struct WordPieceFile<'a> {
+    r#type: Cow<'a, str>,
+    unk_token: String,
+    continuing_subword_prefix: String,
+    max_input_chars_per_word: usize,
+    #[serde(borrow)]
+    vocab: VocabMap<'a>,
+}
+
+/// A vocabulary as a map from spelling to id, in the order of the file.
+struct VocabMap<'a>(Vec<(Text<'a>, u32)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for VocabMap<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> serde::de::Visitor<'de> for Entries {
+            type Value = Vec<(Text<'de>, u32)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from tokens to ids")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_map(Entries).map(Self)
+    }
 }
 
 /// A string that is borrowed where it has no escapes.
@@ -86,10 +132,6 @@ impl<'a> Outline<'a> {
 
     /// The type of the model, where the file names it.
     pub(super) fn model_type(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Head {
-            r#type: Option<String>,
-        }
         serde_json::from_str::<Head>(self.model.get()).ok()?.r#type
     }
 
@@ -107,7 +149,11 @@ impl<'a> Outline<'a> {
         if !self.added_tokens.iter().all(AddedToken::is_literal) {
             return None;
         }
-        let model = self.unigram()?;
+        let model = match self.model_type()?.as_str() {
+            "Unigram" => self.unigram()?,
+            "WordPiece" => self.wordpiece()?,
+            _ => return None,
+        };
         let decoder = match self.decoder {
             Some(raw) => Some(serde_json::from_str::<DecoderWrapper>(raw.get()).ok()?),
             None => None,
@@ -123,24 +169,50 @@ impl<'a> Outline<'a> {
     fn unigram(&self) -> Option<Model> {
         let (charsmap, spaces) = self.sentencepiece()?;
         let file: UnigramFile<'_> = serde_json::from_str(self.model.get()).ok()?;
-        // Sums of scores must be the same to the last bit, so scores must fit into `f32`.
-        let exact = file
-            .vocab
-            .iter()
-            .all(|(_, score)| f64::from(*score as f32) == *score);
-        if file.r#type != "Unigram" || file.byte_fallback || !exact {
+        if file.r#type != "Unigram" || file.byte_fallback {
             return None;
         }
         let pieces = file
             .vocab
             .iter()
-            .map(|(piece, score)| Ok((piece.0.as_bytes(), *score as f32)));
+            .map(|(piece, score)| Ok((piece.0.as_bytes(), *score)));
         let unigram = Unigram::new(file.vocab.len(), pieces, file.unk_id?).ok()?;
         Some(Model::Unigram {
             charsmap,
             spaces,
             unigram,
         })
+    }
+
+    fn wordpiece(&self) -> Option<Model> {
+        let normalizer = self.normalizer?.get();
+        let kind = |raw: &str| {
+            serde_json::from_str::<Head>(raw)
+                .ok()
+                .and_then(|head| head.r#type)
+        };
+        if kind(normalizer)? != "BertNormalizer"
+            || kind(self.pre_tokenizer?.get())? != "BertPreTokenizer"
+        {
+            return None;
+        }
+        let text: BertText = serde_json::from_str(normalizer).ok()?;
+        let file: WordPieceFile<'_> = serde_json::from_str(self.model.get()).ok()?;
+        if file.r#type != "WordPiece" || file.continuing_subword_prefix != INSIDE_PREFIX {
+            return None;
+        }
+        let entries = file
+            .vocab
+            .0
+            .iter()
+            .map(|(token, id)| (token.0.as_ref(), *id));
+        let wordpiece = WordPiece::of_entries(
+            file.vocab.0.len(),
+            entries,
+            &file.unk_token,
+            file.max_input_chars_per_word,
+        )?;
+        Some(Model::WordPiece { text, wordpiece })
     }
 
     /// Normalizer and pre-tokenizer, if they are those of a sentencepiece model.

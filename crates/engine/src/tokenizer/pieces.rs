@@ -28,11 +28,20 @@ pub(super) struct Pieces {
     bytes: Vec<u8>,
     /// Where each piece begins in `bytes`; one more at the end.
     starts: Vec<u32>,
+    /// The score of each piece.
+    scores: Vec<f64>,
     slots: Vec<Slot>,
     /// `64 - log2(slots.len())`.
     shift: u32,
     /// By the first two characters of a piece: bit `n` is set if such a piece has `n` bytes.
     lengths: Vec<u64>,
+    /// The same for pieces inside a word, counted without their prefix.
+    inside_lengths: Vec<u64>,
+    /// What pieces inside a word begin with (`##`); empty if they look like any other.
+    inside: &'static [u8],
+    inside_hash: u64,
+    /// Some spelling has more than one id.
+    ambiguous: bool,
     max_len: usize,
     /// `BASE` to the power of the index.
     powers: Vec<u64>,
@@ -45,15 +54,13 @@ struct Slot {
     id: u32,
     /// Where the piece begins in `bytes`.
     start: u32,
-    /// The piece's score.
-    score: f32,
 }
 
 /// A piece that was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Found {
     pub(super) id: u32,
-    pub(super) score: f32,
+    pub(super) score: f64,
 }
 
 /// Hashes of all prefixes of a text; see [`Pieces::span`].
@@ -85,23 +92,36 @@ impl Pieces {
     /// If there is none, or one is too long or there are more bytes than 32 bits can address.
     pub(super) fn new<'a>(
         count: usize,
-        pieces: impl Iterator<Item = Result<(&'a [u8], f32)>>,
+        pieces: impl Iterator<Item = Result<(&'a [u8], f64)>>,
+    ) -> Result<Self> {
+        Self::with_inside_prefix(b"", count, pieces)
+    }
+
+    /// [`new`](Self::new), with what pieces begin with that occur inside a word only.
+    pub(super) fn with_inside_prefix<'a>(
+        inside: &'static [u8],
+        count: usize,
+        pieces: impl Iterator<Item = Result<(&'a [u8], f64)>>,
     ) -> Result<Self> {
         let slots = (count * 2).next_power_of_two().max(16);
         let mut built = Self {
             bytes: Vec::with_capacity(count * 11),
             starts: Vec::with_capacity(count + 1),
+            scores: Vec::with_capacity(count),
             slots: vec![
                 Slot {
                     tag: 0,
                     id: EMPTY,
-                    start: 0,
-                    score: 0.0
+                    start: 0
                 };
                 slots
             ],
             shift: 64 - slots.trailing_zeros(),
             lengths: vec![0; 1 << MASK_BITS],
+            inside_lengths: vec![0; if inside.is_empty() { 0 } else { 1 << MASK_BITS }],
+            inside,
+            inside_hash: inside.iter().fold(0, |hash, &byte| step(hash, byte)),
+            ambiguous: false,
             max_len: 0,
             powers: Vec::new(),
         };
@@ -117,9 +137,10 @@ impl Pieces {
         Ok(built)
     }
 
-    fn push(&mut self, id: u32, piece: &[u8], score: f32) -> Result<()> {
+    fn push(&mut self, id: u32, piece: &[u8], score: f64) -> Result<()> {
         let start = self.end()?;
         self.starts.push(start);
+        self.scores.push(score);
         if piece.len() > MAX_PIECE {
             return Err(Error::tokenizer(format!(
                 "piece {id} has {} bytes, expected at most {MAX_PIECE}",
@@ -135,12 +156,19 @@ impl Pieces {
         if let Some(two) = two {
             self.lengths[mask_index(two)] |= 1 << piece.len().min(LONG);
         }
-        let at = self.slot_of(hash, piece);
+        let inside = Some(self.inside).filter(|inside| !inside.is_empty());
+        if let Some(rest) = inside.and_then(|inside| piece.strip_prefix(inside))
+            && !rest.is_empty()
+            && let Some(two) = hash_piece(rest).0
+        {
+            self.inside_lengths[mask_index(two)] |= 1 << rest.len().min(LONG);
+        }
+        let at = self.slot_of(hash, b"", piece);
+        self.ambiguous |= self.slots[at].id != EMPTY;
         self.slots[at] = Slot {
             tag: tag(hash, piece.len()),
             id,
             start,
-            score,
         };
         Ok(())
     }
@@ -155,16 +183,21 @@ impl Pieces {
         self.starts.len() - 1
     }
 
+    /// True if some spelling has more than one id.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.ambiguous
+    }
+
     /// Length in bytes of the longest piece.
     pub(super) fn max_len(&self) -> usize {
         self.max_len
     }
 
-    /// The spelling of a piece.
+    /// The spelling of a piece; `None` for ids without one.
     pub(super) fn get(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
         let (&start, &end) = (self.starts.get(id)?, self.starts.get(id + 1)?);
-        Some(&self.bytes[start as usize..end as usize])
+        (start < end).then(|| &self.bytes[start as usize..end as usize])
     }
 
     /// The piece with a spelling.
@@ -184,21 +217,31 @@ impl Pieces {
     /// The piece that is exactly `text`, whose hash is `hash`.
     #[inline]
     pub(super) fn probe(&self, hash: u64, text: &[u8]) -> Option<Found> {
-        let slot = &self.slots[self.slot_of(hash, text)];
-        (slot.id != EMPTY).then_some(Found {
-            id: slot.id,
-            score: slot.score,
-        })
+        self.found(self.slot_of(hash, b"", text))
     }
 
-    /// The slot that holds `piece`, or the empty one where it belongs.
+    /// The piece inside a word that is exactly `text`, whose hash is `hash`.
     #[inline]
-    fn slot_of(&self, hash: u64, piece: &[u8]) -> usize {
-        let wanted = tag(hash, piece.len());
+    pub(super) fn probe_inside(&self, hash: u64, text: &[u8]) -> Option<Found> {
+        let before = self.inside_hash.wrapping_mul(*self.powers.get(text.len())?);
+        self.found(self.slot_of(before.wrapping_add(hash), self.inside, text))
+    }
+
+    #[inline]
+    fn found(&self, slot: usize) -> Option<Found> {
+        let id = self.slots[slot].id;
+        let score = *self.scores.get(id as usize)?;
+        Some(Found { id, score })
+    }
+
+    /// The slot that holds `prefix` and `piece`, or the empty one where they belong.
+    #[inline]
+    fn slot_of(&self, hash: u64, prefix: &[u8], piece: &[u8]) -> usize {
+        let wanted = tag(hash, prefix.len() + piece.len());
         let mut at = (spread(hash) >> self.shift) as usize;
         loop {
             let slot = &self.slots[at];
-            if slot.id == EMPTY || (slot.tag == wanted && self.holds(slot, piece)) {
+            if slot.id == EMPTY || (slot.tag == wanted && self.holds(slot, prefix, piece)) {
                 return at;
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -206,24 +249,34 @@ impl Pieces {
     }
 
     #[inline]
-    fn holds(&self, slot: &Slot, piece: &[u8]) -> bool {
-        let start = slot.start as usize;
+    fn holds(&self, slot: &Slot, prefix: &[u8], piece: &[u8]) -> bool {
+        let length = prefix.len() + piece.len();
         // The tag has the length, unless it does not fit there.
-        let same_length =
-            piece.len() < 255 || self.get(slot.id).is_some_and(|p| p.len() == piece.len());
-        same_length && same(&self.bytes[start..start + piece.len()], piece)
+        if length >= 255 && self.get(slot.id).is_none_or(|held| held.len() != length) {
+            return false;
+        }
+        let start = slot.start as usize;
+        let (before, rest) = self.bytes[start..start + length].split_at(prefix.len());
+        before == prefix && same(rest, piece)
     }
 
-    /// The lengths of at most `limit` that a piece may have whose first two characters hash to
-    /// `two`: bit `n` stands for `n` bytes, bit [`LONG`] for that many and more.
+    /// The lengths of at most `limit` that a piece (`inside` a word, without its prefix) may have
+    /// whose first two characters hash to `two`: bit `n` stands for `n` bytes, bit [`LONG`] for that many and more.
     #[inline]
-    pub(super) fn lengths(&self, two: u64, limit: usize) -> u64 {
+    pub(super) fn lengths(&self, two: u64, limit: usize, inside: bool) -> u64 {
         let fitting = if limit < LONG {
             (2 << limit) - 1
         } else {
             u64::MAX
         };
-        self.lengths[mask_index(two)] & fitting
+        let lengths = if inside {
+            &self.inside_lengths
+        } else {
+            &self.lengths
+        };
+        lengths
+            .get(mask_index(two))
+            .map_or(0, |lengths| lengths & fitting)
     }
 }
 

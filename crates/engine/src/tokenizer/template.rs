@@ -85,6 +85,26 @@ impl Template {
         }
     }
 
+    /// A template as RoBERTa has it: `prefix A suffix suffix B suffix`, all of one type.
+    pub(super) fn roberta(prefix: Vec<u32>, suffix: Vec<u32>) -> Self {
+        let between = [suffix.as_slice(), &suffix].concat();
+        let pair = PairTemplate {
+            before_types: vec![0; prefix.len()],
+            between_types: vec![0; between.len()],
+            after_types: vec![0; suffix.len()],
+            before: prefix.clone(),
+            between,
+            after: suffix.clone(),
+            first_type: 0,
+            second_type: 0,
+        };
+        Self {
+            prefix,
+            suffix,
+            pair,
+        }
+    }
+
     pub(super) fn assemble(&self, ids: &[u32], max_length: usize) -> Vec<u32> {
         let room = max_length.saturating_sub(self.prefix.len() + self.suffix.len());
         let kept = &ids[..ids.len().min(room)];

@@ -66,7 +66,7 @@ impl Unigram {
     /// If `unk_id` is no piece, or a score is not a log-probability.
     pub(super) fn new<'a>(
         count: usize,
-        pieces: impl Iterator<Item = Result<(&'a [u8], f32)>>,
+        pieces: impl Iterator<Item = Result<(&'a [u8], f64)>>,
         unk_id: u32,
     ) -> Result<Self> {
         if unk_id as usize >= count {
@@ -74,7 +74,7 @@ impl Unigram {
                 "unknown token has id {unk_id}, expected one of the {count} pieces"
             )));
         }
-        let mut worst = f32::INFINITY;
+        let mut worst = f64::INFINITY;
         let checked = pieces.zip(0_u32..).map(|(piece, id)| {
             let (piece, score) = piece?;
             worst = worst.min(score);
@@ -92,7 +92,7 @@ impl Unigram {
         Ok(Self {
             pieces,
             unk_id,
-            unk_score: f64::from(worst) - UNK_PENALTY,
+            unk_score: worst - UNK_PENALTY,
         })
     }
 
@@ -181,7 +181,7 @@ impl Unigram {
             let end = position + length;
             let found = pieces.probe(pieces.span(prefixes, position, end), &text[position..end]);
             if let Some(Found { id, score }) = found {
-                nodes[end].improve(here + f64::from(score), id, length);
+                nodes[end].improve(here + score, id, length);
             }
             found.is_some()
         };
@@ -191,7 +191,8 @@ impl Unigram {
         let mut longest = single;
         if remaining > single {
             let two = position + single + char_len(text[position + single]);
-            let mut lengths = pieces.lengths(pieces.span(prefixes, position, two), remaining);
+            let mut lengths =
+                pieces.lengths(pieces.span(prefixes, position, two), remaining, false);
             let long = lengths >> LONG != 0;
             lengths &= !(1 << LONG);
             while lengths != 0 {
