@@ -88,7 +88,7 @@ impl Native {
                 Section::Token(id, ..) => ids.push(id),
                 Section::Text(start, end) => {
                     self.encode_section(&text[start..end], None, scratch, &mut |id, _| {
-                        ids.push(id)
+                        ids.push(id);
                     });
                 }
             });
@@ -155,7 +155,7 @@ impl Native {
             }
             Model::Bpe(bpe) => {
                 bpe.encode(text, queue, |id, (start, end)| {
-                    emit(id, (base + start, base + end))
+                    emit(id, (base + start, base + end));
                 });
             }
         }
