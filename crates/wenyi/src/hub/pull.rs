@@ -69,7 +69,13 @@ impl Hub {
         let mut attempts = Vec::new();
         for candidate in &candidates {
             match self.deliver(wanted, candidate, progress) {
-                Ok(manifest) => return Ok(self.local(wanted.entry, manifest)),
+                Ok(manifest) => {
+                    // What failed places left half done would lie about for ever.
+                    for failed in &candidates[..attempts.len()] {
+                        self.cache.forget(&wanted.id, &failed.revision)?;
+                    }
+                    return Ok(self.local(wanted.entry, manifest));
+                }
                 Err(error) if candidates.len() == 1 || error.ends_the_search() => {
                     return Err(error);
                 }
@@ -132,6 +138,7 @@ impl Hub {
     ) -> Result<Manifest> {
         let mut manifest = Manifest::new(&wanted.id, revision, source, delivery.model);
         manifest.commit = delivery.commit;
+        manifest.licence = wanted.entry.map(|entry| entry.licence.clone());
         manifest.files = delivery.files;
         let unpinned = manifest
             .files
@@ -199,7 +206,7 @@ pub(crate) fn candidates(
         chosen.sort_by_key(|source| source.kind() != preferred);
     }
     if chosen.is_empty() {
-        let source_kind = kind.map_or_else(|| "with revisions".into(), |kind| kind.to_string());
+        let source_kind = kind.map_or_else(|| "with revisions".into(), |kind| format!("`{kind}`"));
         return Err(ErrorKind::NoSource {
             model: wanted.id.clone(),
             source_kind,

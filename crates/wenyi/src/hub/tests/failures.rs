@@ -335,7 +335,44 @@ fn every_source_that_failed_is_listed() {
         text.contains("huggingface test/model") && text.contains("modelscope test/model"),
         "{text}"
     );
-    assert!(error.hint().is_some());
+    assert!(
+        error.hint().is_some() && error.is_user_error(),
+        "there is no such repository"
+    );
+
+    let server = Server::start(files(), |seen| {
+        Some(Reply::status(if seen.path.starts_with("/api/v1/") {
+            500
+        } else {
+            404
+        }))
+    });
+    let error = Bench::new(&server.url)
+        .hub
+        .resolve(MODEL, &Silent)
+        .expect_err("nowhere");
+    assert!(
+        !error.is_user_error(),
+        "one of them may have it when it works again"
+    );
+}
+
+#[test]
+fn a_damaged_model_can_be_removed() {
+    let server = Server::start(files(), |_| None);
+    let bench = Bench::new(&server.url);
+    let model = bench.pull().expect("pulled");
+    std::fs::write(model.path.join("manifest.json"), "{").expect("written");
+    let error = bench.hub.resolve(MODEL, &Silent).expect_err("damaged");
+    assert!(
+        error
+            .hint()
+            .expect("a hint")
+            .contains("wenyi models remove"),
+        "{error}"
+    );
+    assert!(bench.hub.remove(MODEL, &Silent).expect("removed") > 300_000);
+    bench.pull().expect("pulled again");
 }
 
 #[test]

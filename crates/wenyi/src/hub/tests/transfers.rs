@@ -296,6 +296,10 @@ fn modelscope_is_tried_where_hugging_face_has_nothing() {
             .all(|file| file.trust == Trust::Announced)
     );
     assert!(progress.notes.into_inner().expect("unpoisoned")[0].contains("404"));
+    let left = std::fs::read_dir(bench.folder("test--model"))
+        .expect("a folder")
+        .count();
+    assert_eq!(left, 1, "what Hugging Face left half done is gone");
 }
 
 #[test]
