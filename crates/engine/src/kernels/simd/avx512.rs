@@ -143,7 +143,7 @@ macro_rules! avx512 {
     };
 }
 
-avx512!(Vnni, true, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32);
+avx512!(Vnni, true, _mm512_dpbusd_epi32, dot_i16_by_vnni);
 avx512!(Avx512, false, dot_i8_by_halves, dot_i16_by_add);
 
 /// Four signed bytes each by way of 16-bit products, which cannot saturate.
@@ -156,6 +156,28 @@ unsafe fn dot_i8_by_halves(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
         let pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(a), signed);
         _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
     }
+}
+
+/// The instruction itself: from the intrinsic the compiler makes a product and a sum, which have the
+/// shorter latency but, with twelve independent rows, half the throughput (LLVM 22, measured).
+///
+/// # Safety
+///
+/// As [`run_vnni`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn dot_i16_by_vnni(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: AVX512-VNNI is there; see `run_vnni`.
+    unsafe {
+        std::arch::asm!(
+            "vpdpwssd {sum}, {a}, {b}",
+            sum = inout(zmm_reg) sum,
+            a = in(zmm_reg) a,
+            b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
 }
 
 #[inline(always)]
