@@ -137,11 +137,7 @@ fn folder_of(path: &Path) -> PathBuf {
 
 fn open_tokenizer(folder: &Path, weights: &Weights) -> Result<Tokenizer> {
     match weights.gguf() {
-        Some(_) => Err(Error::unsupported(
-            "general.architecture",
-            "gguf",
-            "a folder",
-        )),
+        Some(metadata) => Tokenizer::from_gguf(metadata),
         None => Tokenizer::open(folder),
     }
 }
