@@ -141,6 +141,14 @@ impl Verdict {
                 error.hint(),
             ));
         }
+        if let Some(error) = cause.downcast_ref::<wenyi::retrieve::Error>() {
+            let cancelled = matches!(error.kind(), wenyi::retrieve::ErrorKind::Cancelled);
+            return Some(Self::of_library(
+                cancelled,
+                error.is_user_error(),
+                error.hint(),
+            ));
+        }
         cause.downcast_ref().map(Self::of_engine)
     }
 

@@ -1,13 +1,12 @@
 //! The `wenyi` program: a question or a text comes in, [`commands`] answer it with the library,
 //! [`output`] shows it, [`exit`] says how it ended.
 
-#![allow(dead_code, reason = "`search` comes next and uses what is left over")]
-
 mod arguments;
 mod interrupt;
 mod progress;
 mod texts;
 mod model;
+mod collection;
 mod vector_file;
 mod commands;
 mod output;

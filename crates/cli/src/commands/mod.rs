@@ -1,5 +1,7 @@
 //! The verbs, one file each.
 
+mod search;
+mod index;
 mod embed;
 mod models;
 mod bench;
@@ -11,6 +13,8 @@ use clap::Subcommand;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Search(search::Arguments),
+    Index(index::Arguments),
     Embed(embed::Arguments),
     Models(models::Arguments),
     Bench(bench::Arguments),
@@ -20,6 +24,8 @@ impl Command {
     /// Does it; `started` is when the program began.
     pub(crate) fn run(self, started: Instant) -> anyhow::Result<()> {
         match self {
+            Self::Search(arguments) => search::run(&arguments),
+            Self::Index(arguments) => index::run(&arguments),
             Self::Embed(arguments) => embed::run(&arguments),
             Self::Models(arguments) => models::run(&arguments),
             Self::Bench(arguments) => bench::run(&arguments, started),

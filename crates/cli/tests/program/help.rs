@@ -4,8 +4,10 @@ use super::run::run;
 use super::wenyi;
 
 /// Every verb, with those below it.
-const VERBS: [&[&str]; 13] = [
+const VERBS: [&[&str]; 15] = [
     &[],
+    &["search"],
+    &["index"],
     &["embed"],
     &["models"],
     &["models", "list"],
@@ -41,7 +43,7 @@ fn every_verb_explains_itself() {
 
 #[test]
 fn every_verb_that_computes_shows_examples() {
-    for verb in ["embed"] {
+    for verb in ["search", "index", "embed"] {
         let help = run(wenyi().args([verb, "--help"])).succeeded().stdout;
         let examples = help
             .split("Examples:")

@@ -3,6 +3,8 @@
 mod run;
 mod help;
 mod embed;
+mod search;
+mod models;
 
 use std::path::PathBuf;
 
