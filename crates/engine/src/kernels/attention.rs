@@ -359,7 +359,8 @@ unsafe fn store_tile<S: Simd, const ROWS: usize>(
     unsafe {
         let mut column = 0;
         while column < PANEL {
-            let sums = tile::multiply::<S, ByF32, ROWS>(factors, column);
+            let sums = tile::start::<S, ByF32, ROWS>(&factors, column);
+            let sums = tile::multiply::<S, ByF32, ROWS>(sums, &factors, column);
             for (row, sum) in sums.iter().enumerate() {
                 for (half, sum) in sum.iter().enumerate() {
                     let target = target.add(row * stride + column + half * S::LANES);

@@ -254,6 +254,34 @@ impl Kernel for Multiply<'_> {
     }
 }
 
+/// Words of input that a panel is multiplied with at a time: 16 KiB of weights and a tile's
+/// activations then stay in a first-level cache while all rows pass.
+const WORDS: usize = 128;
+
+/// Where a tile lies: its first row, its panel, and which of the words of input.
+struct Place {
+    row: usize,
+    panel: usize,
+    part: Range<usize>,
+    words: usize,
+}
+
+/// Asks for weights that the next panel will need: each tile of rows for its share. Weights stream
+/// from the third-level cache, which would otherwise stall the first tile of every panel.
+///
+/// # Safety
+///
+/// The CPU has `S`.
+#[inline(always)]
+unsafe fn prefetch<S: Simd>(from: *const u32, words: usize) {
+    /// Words of a cache line.
+    const LINE: usize = 16;
+    for line in 0..words.div_ceil(LINE) {
+        // SAFETY: a prefetch reads nothing.
+        unsafe { S::prefetch(from.wrapping_add(line * LINE).cast()) };
+    }
+}
+
 impl Multiply<'_> {
     /// # Safety
     ///
@@ -267,26 +295,76 @@ impl Multiply<'_> {
         starts: Option<&[i32]>,
     ) {
         for panel in self.panels.clone() {
-            for_row_tiles!(S, self.rows.len(), |first, ROWS| {
-                // SAFETY: rows and panels are in range; see `Linear::multiply`.
-                unsafe {
-                    let row = self.rows.start + first;
-                    let factors = Factors {
-                        a: self.input.words.at(row, 0).cast_const().cast(),
-                        a_stride: self.input.words.stride(),
-                        b: weights.add(panel * words * PANEL),
-                        b_stride: PANEL,
-                        words,
-                        start: starts.map(|starts| starts.as_ptr().add(panel * PANEL)),
-                    };
-                    let mut column = 0;
-                    while column < PANEL {
-                        let sums = tile::multiply::<S, P, ROWS>(factors, column);
-                        self.store::<S, P, ROWS>(&sums, row, panel * PANEL + column, scales);
-                        column += 2 * S::LANES;
+            let next = weights.wrapping_add((panel + 1) * words * PANEL);
+            let mut word = 0;
+            while word < words {
+                let part = word..(word + WORDS).min(words);
+                for_row_tiles!(S, self.rows.len(), |first, ROWS| {
+                    // SAFETY: rows and panels are in range; see `Linear::multiply`.
+                    unsafe {
+                        let row = self.rows.start + first;
+                        let share = part.len() * PANEL / self.rows.len();
+                        let from = part.start * PANEL + first * share;
+                        prefetch::<S>(next.wrapping_add(from), ROWS * share);
+                        let factors = Factors {
+                            a: self.input.words.at(row, part.start).cast_const().cast(),
+                            a_stride: self.input.words.stride(),
+                            b: weights.add((panel * words + part.start) * PANEL),
+                            b_stride: PANEL,
+                            words: part.len(),
+                            start: starts.map(|starts| starts.as_ptr().add(panel * PANEL)),
+                        };
+                        let place = Place {
+                            row,
+                            panel,
+                            part: part.clone(),
+                            words,
+                        };
+                        self.tile::<S, P, ROWS>(&factors, place, scales);
+                    }
+                });
+                word = part.end;
+            }
+        }
+    }
+
+    /// One tile: a few rows, one panel, part of the inputs. Sums that are not complete wait in the
+    /// output.
+    ///
+    /// # Safety
+    ///
+    /// As [`Linear::multiply`].
+    #[inline(always)]
+    unsafe fn tile<S: Simd, P: Product, const ROWS: usize>(
+        &self,
+        factors: &Factors,
+        place: Place,
+        scales: Option<&[f32]>,
+    ) {
+        for column in (0..PANEL).step_by(2 * S::LANES) {
+            // SAFETY: the caller's.
+            unsafe {
+                let out = |row, half| {
+                    let column = place.panel * PANEL + column + half * S::LANES;
+                    self.out.at(place.row + row, column)
+                };
+                let mut sums = tile::start::<S, P, ROWS>(factors, column);
+                if place.part.start > 0 {
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        *sum = [P::resume::<S>(out(row, 0)), P::resume::<S>(out(row, 1))];
                     }
                 }
-            });
+                let sums = tile::multiply::<S, P, ROWS>(sums, factors, column);
+                if place.part.end == place.words {
+                    let column = place.panel * PANEL + column;
+                    self.store::<S, P, ROWS>(&sums, place.row, column, scales);
+                } else {
+                    for (row, sum) in sums.iter().enumerate() {
+                        P::keep::<S>(sum[0], out(row, 0));
+                        P::keep::<S>(sum[1], out(row, 1));
+                    }
+                }
+            }
         }
     }
 

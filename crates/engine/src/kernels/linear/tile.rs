@@ -35,6 +35,20 @@ pub(crate) trait Product: Copy + 'static {
     /// `b` is valid for `LANES` words.
     unsafe fn load<S: Simd>(b: *const u32) -> Self::Weights<S>;
 
+    /// Reads sums that [`Product::keep`] wrote.
+    ///
+    /// # Safety
+    ///
+    /// `from` is valid for `LANES` numbers.
+    unsafe fn resume<S: Simd>(from: *const f32) -> Self::Sum<S>;
+
+    /// Writes sums as they are, to go on with later.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for `LANES` numbers.
+    unsafe fn keep<S: Simd>(sum: Self::Sum<S>, to: *mut f32);
+
     /// The sums as `f32`.
     ///
     /// # Safety
@@ -65,6 +79,16 @@ impl Product for ByF32 {
     unsafe fn load<S: Simd>(b: *const u32) -> S::F {
         // SAFETY: the caller's pointer.
         unsafe { S::load(b.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn resume<S: Simd>(from: *const f32) -> S::F {
+        // SAFETY: the caller's pointer.
+        unsafe { S::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn keep<S: Simd>(sum: S::F, to: *mut f32) {
+        // SAFETY: the caller's pointer.
+        unsafe { S::store(to, sum) }
     }
     #[inline(always)]
     unsafe fn finish<S: Simd>(sum: S::F) -> S::F {
@@ -104,6 +128,16 @@ macro_rules! integer_product {
                 unsafe { S::load_i(b.cast()) }
             }
             #[inline(always)]
+            unsafe fn resume<S: Simd>(from: *const f32) -> S::I {
+                // SAFETY: the caller's pointer.
+                unsafe { S::load_i(from.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn keep<S: Simd>(sum: S::I, to: *mut f32) {
+                // SAFETY: the caller's pointer.
+                unsafe { S::store_i(to.cast(), sum) }
+            }
+            #[inline(always)]
             unsafe fn finish<S: Simd>(sum: S::I) -> S::F {
                 // SAFETY: the CPU has `S`.
                 unsafe { S::to_f32(sum) }
@@ -140,23 +174,43 @@ pub(crate) struct Factors {
     pub(crate) start: Option<*const i32>,
 }
 
-/// Multiplies `ROWS` rows with two vectors of columns that begin at `column` of the panel.
+/// The sums of `ROWS` rows and two vectors of columns.
+pub(crate) type Sums<S, P, const ROWS: usize> = [[<P as Product>::Sum<S>; 2]; ROWS];
+
+/// What the sums of the columns from `column` on start from.
+///
+/// # Safety
+///
+/// The CPU has `S`; `factors.start` is valid for `column + 2·LANES` columns.
+#[inline(always)]
+pub(crate) unsafe fn start<S: Simd, P: Product, const ROWS: usize>(
+    factors: &Factors,
+    column: usize,
+) -> Sums<S, P, ROWS> {
+    // SAFETY: the caller's.
+    unsafe {
+        let start = factors.start.map(|start| start.add(column));
+        let low = P::start::<S>(start);
+        let high = P::start::<S>(start.map(|start| start.add(S::LANES)));
+        [[low, high]; ROWS]
+    }
+}
+
+/// Adds to `sums` the products of `ROWS` rows with two vectors of columns that begin at `column` of
+/// the panel.
 ///
 /// # Safety
 ///
 /// The CPU has `S`; `factors` is valid for `ROWS` rows and for `column + 2·LANES` columns.
 #[inline(always)]
 pub(crate) unsafe fn multiply<S: Simd, P: Product, const ROWS: usize>(
-    factors: Factors,
+    mut sums: Sums<S, P, ROWS>,
+    factors: &Factors,
     column: usize,
-) -> [[P::Sum<S>; 2]; ROWS] {
+) -> Sums<S, P, ROWS> {
     debug_assert!(column + 2 * S::LANES <= PANEL);
     // SAFETY: the caller's.
     unsafe {
-        let start = factors.start.map(|start| start.add(column));
-        let low = P::start::<S>(start);
-        let high = P::start::<S>(start.map(|start| start.add(S::LANES)));
-        let mut sums = [[low, high]; ROWS];
         let mut b = factors.b.add(column);
         let mut a = factors.a;
         for _ in 0..factors.words {

@@ -98,6 +98,10 @@ unsafe impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+    #[inline(always)]
     unsafe fn zero_i() -> __m256i {
         unsafe { _mm256_setzero_si256() }
     }
@@ -108,6 +112,10 @@ unsafe impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_i(source: *const i32) -> __m256i {
         unsafe { _mm256_loadu_si256(source.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_i(target: *mut i32, value: __m256i) {
+        unsafe { _mm256_storeu_si256(target.cast(), value) }
     }
     #[inline(always)]
     unsafe fn dot_i8(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {

@@ -101,6 +101,10 @@ macro_rules! avx512 {
                 unsafe { _mm512_scalef_ps(value, exponent) }
             }
             #[inline(always)]
+            unsafe fn prefetch(address: *const u8) {
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+            }
+            #[inline(always)]
             unsafe fn zero_i() -> __m512i {
                 unsafe { _mm512_setzero_si512() }
             }
@@ -111,6 +115,10 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn load_i(source: *const i32) -> __m512i {
                 unsafe { _mm512_loadu_si512(source.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn store_i(target: *mut i32, value: __m512i) {
+                unsafe { _mm512_storeu_si512(target.cast(), value) }
             }
             #[inline(always)]
             unsafe fn dot_i8(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {

@@ -47,10 +47,14 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     /// `value · 2^exponent` for integral `exponent` in −126..=127.
     unsafe fn scale_by_power(value: Self::F, exponent: Self::F) -> Self::F;
 
+    /// Asks for the cache line at `address` in the second-level cache; any address will do.
+    unsafe fn prefetch(address: *const u8);
+
     unsafe fn zero_i() -> Self::I;
     /// The same four bytes in every lane.
     unsafe fn splat_i(value: i32) -> Self::I;
     unsafe fn load_i(source: *const i32) -> Self::I;
+    unsafe fn store_i(target: *mut i32, value: Self::I);
     /// `sum` plus, in each lane, the products of the four bytes of `a` and of `b`. `a` is unsigned if
     /// [`Simd::UNSIGNED_ACTIVATIONS`], else in −127..=127; `b` is in −127..=127.
     unsafe fn dot_i8(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;

@@ -107,6 +107,8 @@ unsafe impl Simd for Portable {
         })
     }
     #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
+    #[inline(always)]
     unsafe fn zero_i() -> I {
         [0; LANES]
     }
@@ -118,6 +120,11 @@ unsafe impl Simd for Portable {
     unsafe fn load_i(source: *const i32) -> I {
         // SAFETY: valid for LANES elements.
         unsafe { source.cast::<I>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_i(target: *mut i32, value: I) {
+        // SAFETY: valid for LANES elements.
+        unsafe { target.cast::<I>().write_unaligned(value) }
     }
     #[inline(always)]
     unsafe fn dot_i8(sum: I, a: I, b: I) -> I {
