@@ -1,5 +1,6 @@
 //! Ctrl-C: the first asks the work to end cleanly, the second ends the program at once.
 
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::exit::INTERRUPTED;
@@ -12,6 +13,10 @@ pub(crate) fn listen() {
     let _ = ctrlc::set_handler(|| {
         if REQUESTS.fetch_add(1, Ordering::SeqCst) > 0 {
             std::process::exit(i32::from(INTERRUPTED));
+        }
+        if io::stderr().is_terminal() {
+            // Behind the `^C` of the terminal; a closed standard error is no reason to fail.
+            let _ = writeln!(io::stderr(), "\nstopping; Ctrl-C again stops at once");
         }
     });
 }

@@ -1,10 +1,11 @@
 //! Progress on standard error: a bar with rate and time left on a terminal, else a line a stage.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use wenyi::progress::{Progress, Unit};
 
 use crate::interrupt;
@@ -90,7 +91,7 @@ impl Progress for Terminal {
         // A stage too short to notice deserves no line.
         const NOTICEABLE: Duration = Duration::from_secs(1);
         let elapsed = stage.started.elapsed();
-        if !self.quiet && elapsed > NOTICEABLE && !interrupt::requested() {
+        if !self.quiet && stage.done > 0 && elapsed > NOTICEABLE && !interrupt::requested() {
             say(&format!(
                 "{}: {} in {}",
                 stage.name,
@@ -128,21 +129,33 @@ fn say(line: &str) {
 }
 
 fn bar_style(has_total: bool, unit: Unit) -> ProgressStyle {
+    // The templates are ours; a mistake in one must not take the program down.
+    ProgressStyle::with_template(&template(has_total, unit))
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("left", time_left)
+        .progress_chars("━╸─")
+}
+
+fn template(has_total: bool, unit: Unit) -> String {
     let counts = match (unit, has_total) {
         (Unit::Bytes, true) => "{decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}",
         (Unit::Bytes, false) => "{decimal_bytes}  {decimal_bytes_per_sec}",
         (_, true) => "{human_pos}/{human_len}  {per_sec}",
         (_, false) => "{human_pos}  {per_sec}",
     };
-    let template = if has_total {
-        format!("{{prefix}}  {{bar:24.cyan}}  {counts}  {{eta}} left  {{msg}}")
+    if has_total {
+        format!("{{prefix}}  {{bar:24.cyan}}  {counts}{{left}}  {{msg}}")
     } else {
         format!("{{prefix}}  {{spinner}}  {counts}  {{msg}}")
-    };
-    // The templates are ours; a mistake in one must not take the program down.
-    ProgressStyle::with_template(&template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("━╸─")
+    }
+}
+
+/// The time left, once there is a rate to tell it from.
+fn time_left(state: &ProgressState, text: &mut dyn fmt::Write) {
+    if state.pos() > 0 {
+        // Writing to a string in memory does not fail.
+        let _ = write!(text, "  {:#} left", HumanDuration(state.eta()));
+    }
 }
 
 fn amount(done: u64, unit: Unit) -> String {
@@ -159,18 +172,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bar_template_is_valid() {
+    fn every_bar_template_is_understood() {
         for unit in [Unit::Bytes, Unit::Files, Unit::Tokens, Unit::Items] {
             for has_total in [true, false] {
-                // An invalid template falls back on indicatif's default, which has no prefix.
-                let bar = ProgressBar::hidden();
-                bar.set_style(bar_style(has_total, unit));
-                bar.set_prefix("stage");
-                bar.tick();
+                let template = template(has_total, unit);
+                assert!(
+                    ProgressStyle::with_template(&template).is_ok(),
+                    "{template}"
+                );
             }
         }
-        let template = "{prefix}  {spinner}  {human_pos}  {per_sec}  {msg}";
-        assert!(ProgressStyle::with_template(template).is_ok());
     }
 
     #[test]

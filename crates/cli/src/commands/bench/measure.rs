@@ -81,11 +81,11 @@ pub(super) fn embedding(
     let question = generator.text(16)?;
     let passage = generator.text(256)?;
     let sets = match texts {
-        Some(texts) => vec![("the given texts", texts)],
+        Some(texts) => vec![("given texts", texts)],
         None => vec![
             // Enough for a second or two of work on a fast machine, so that passes are few and long.
             ("sentences", generator.sentences(1500)?),
-            ("passages of 256 tokens", generator.passages(100)?),
+            ("passages", generator.passages(100)?),
         ],
     };
     progress.start("measuring", Some(2 + sets.len() as u64), Unit::Items);

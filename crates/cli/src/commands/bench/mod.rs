@@ -271,17 +271,25 @@ fn table(results: &[Measurement]) -> Table {
                 .map_or_else(String::new, |rate| whole(rate.texts_per_second))
         });
     }
-    row("one question of 16 tokens, p50", &|result| {
-        milliseconds(result.query.p50_ms)
+    let tokens = |latency: fn(&Measurement) -> &measure::Latency| {
+        results.first().map_or(0, |result| latency(result).tokens)
+    };
+    // A model may take fewer tokens than were asked for.
+    let (query, passage) = (
+        tokens(|result| &result.query),
+        tokens(|result| &result.passage),
+    );
+    row(&format!("one question of {query} tokens, p50"), &|r| {
+        milliseconds(r.query.p50_ms)
     });
-    row("one question of 16 tokens, p99", &|result| {
-        milliseconds(result.query.p99_ms)
+    row(&format!("one question of {query} tokens, p99"), &|r| {
+        milliseconds(r.query.p99_ms)
     });
-    row("one passage of 256 tokens, p50", &|result| {
-        milliseconds(result.passage.p50_ms)
+    row(&format!("one passage of {passage} tokens, p50"), &|r| {
+        milliseconds(r.passage.p50_ms)
     });
-    row("one passage of 256 tokens, p99", &|result| {
-        milliseconds(result.passage.p99_ms)
+    row(&format!("one passage of {passage} tokens, p99"), &|r| {
+        milliseconds(r.passage.p99_ms)
     });
     row("loading the model", &|result| milliseconds(result.load_ms));
     row("program start to first vector", &|result| {

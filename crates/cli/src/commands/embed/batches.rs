@@ -89,8 +89,8 @@ pub(super) struct BatchSize {
 impl BatchSize {
     /// Bounds the batch where texts are empty or nearly so.
     const TEXTS: usize = 4096;
-    /// Some 4,000 tokens: the engine's own batches are of that order.
-    const SMALLEST: usize = 16 << 10;
+    /// Some 500 tokens: a second's work for a large model on a small machine.
+    const SMALLEST: usize = 2 << 10;
     /// Some 250,000 tokens, 1.5 KB of vector for each short text: a few megabytes.
     const LARGEST: usize = 1 << 20;
 
