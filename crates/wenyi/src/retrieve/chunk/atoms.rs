@@ -15,7 +15,7 @@ pub(super) struct Atom {
     pub(super) tokens: usize,
     /// True if a block begins here: a good place to cut.
     pub(super) opens_block: bool,
-    /// True for a heading, which goes with what follows it.
+    /// True for a heading or an anchor, which goes with what follows it.
     pub(super) is_heading: bool,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn split(
         for span in seams(text, block) {
             push(text, span, size, counter, &mut atoms)?;
         }
-        let is_heading = matches!(block.kind, BlockKind::Heading { .. });
+        let is_heading = matches!(block.kind, BlockKind::Heading { .. } | BlockKind::Markup);
         for atom in &mut atoms[first..] {
             atom.is_heading = is_heading;
         }
@@ -89,7 +89,9 @@ pub(super) fn seams(text: &str, block: &Block) -> Vec<Range<usize>> {
     match block.kind {
         BlockKind::Heading { .. } => vec![block.span.clone()],
         BlockKind::Paragraph => sentences(inside).map(shift).collect(),
-        BlockKind::Code | BlockKind::Table => lines(inside).map(shift).collect(),
+        BlockKind::Code | BlockKind::Table | BlockKind::Markup => {
+            lines(inside).map(shift).collect()
+        }
         BlockKind::List => lines(inside)
             .flat_map(|line| {
                 let start = line.start;

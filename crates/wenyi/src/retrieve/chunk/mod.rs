@@ -144,7 +144,7 @@ fn sections(blocks: &[Block]) -> Vec<Section<'_>> {
     let mut has_body = false;
     for (index, block) in blocks.iter().enumerate() {
         let BlockKind::Heading { level, title } = &block.kind else {
-            has_body = true;
+            has_body |= block.kind != BlockKind::Markup;
             continue;
         };
         // A heading with nothing below it yet goes with what follows.

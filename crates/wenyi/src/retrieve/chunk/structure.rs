@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use pulldown_cmark::{Event, Options, Parser, Tag};
 
+use crate::retrieve::load::shows_text;
+
 /// A stretch of a document that belongs together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
@@ -24,6 +26,8 @@ pub(crate) enum BlockKind {
     Code,
     /// Cut between lines.
     Table,
+    /// Raw HTML that shows nothing (anchors, comments): no passage of its own.
+    Markup,
 }
 
 /// The blocks of plain text: paragraphs between blank lines.
@@ -73,6 +77,15 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn push(&mut self, kind: BlockKind, span: Range<usize>) {
+        let inside = self.text.get(span.clone()).unwrap_or_default();
+        // An anchor alone, `<a id="x"></a>`, is a paragraph to Markdown.
+        let kind = match kind {
+            BlockKind::Markup if shows_text(inside) => BlockKind::Code,
+            BlockKind::Paragraph if inside.starts_with('<') && !shows_text(inside) => {
+                BlockKind::Markup
+            }
+            kind => kind,
+        };
         let start = self.text.floor_char_boundary(span.start).max(self.covered);
         let end = self.text.floor_char_boundary(span.end).max(start);
         push_paragraphs(self.text, self.covered..start, &mut self.blocks);
@@ -103,7 +116,8 @@ fn kind_of(tag: &Tag<'_>) -> BlockKind {
             title: String::new(),
         },
         Tag::List(_) => BlockKind::List,
-        Tag::CodeBlock(_) | Tag::MetadataBlock(_) | Tag::HtmlBlock => BlockKind::Code,
+        Tag::CodeBlock(_) | Tag::MetadataBlock(_) => BlockKind::Code,
+        Tag::HtmlBlock => BlockKind::Markup,
         Tag::Table(_) => BlockKind::Table,
         _ => BlockKind::Paragraph,
     }
@@ -171,6 +185,16 @@ mod tests {
                 (BlockKind::Paragraph, "> # quoted"),
                 (BlockKind::Paragraph, "[x]: http://y"),
             ]
+        );
+    }
+
+    #[test]
+    fn html_that_shows_nothing_is_markup() {
+        let text = "<a id=\"x\"></a>\n\n<!-- note -->\n\n<p>shown</p>\n";
+        let found: Vec<_> = markdown(text).into_iter().map(|block| block.kind).collect();
+        assert_eq!(
+            found,
+            [BlockKind::Markup, BlockKind::Markup, BlockKind::Code]
         );
     }
 

@@ -53,6 +53,22 @@ fn sections_become_chunks_with_their_heading_path() {
 }
 
 #[test]
+fn an_anchor_is_no_passage() {
+    let text = "<a id=\"old\"></a>\n\n# Title\n\nText.\n\n<a id=\"b\"></a>\n\n## Next\n\nMore.\n";
+    let texts: Vec<String> = cut(Kind::Markdown, text, 256, 32)
+        .into_iter()
+        .map(|chunk| chunk.text)
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            "<a id=\"old\"></a>\n\n# Title\n\nText.\n\n<a id=\"b\"></a>",
+            "## Next\n\nMore."
+        ]
+    );
+}
+
+#[test]
 fn a_long_section_is_cut_evenly_between_sentences_with_overlap() {
     let text: String = (0..30)
         .map(|n| format!("Sentence number {n} has seven words. "))

@@ -305,6 +305,11 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, SkipReason>
     Ok(bytes)
 }
 
+/// True if a reader of the HTML in `markup` sees any text.
+pub(crate) fn shows_text(markup: &str) -> bool {
+    !html::visible_text(markup).text.trim().is_empty()
+}
+
 /// Lower-case hex SHA-256.
 pub(crate) fn hex_sha256(bytes: &[u8]) -> String {
     use fmt::Write as _;
