@@ -253,6 +253,9 @@ fn what_is_wrong_with_a_file_is_said() {
     assert!(message(r#"{"model": {"type": "Quantum", "vocab": {}}}"#).contains("`Quantum`"));
     let merges = r#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}"#;
     assert!(message(merges).contains("tokenizer.json"));
+    // Both pieces exist, but together they are longer than any token.
+    let merges = r#"{"model": {"type": "BPE", "vocab": {"abc": 0}, "merges": ["abc abc"]}}"#;
+    assert!(message(merges).contains("tokenizer.json"));
     let nothing = tempfile::tempdir().expect("temporary folder");
     let error = Tokenizer::open(nothing.path()).expect_err("refused");
     assert!(error.is_user_error() && error.to_string().contains("tokenizer.json"));
@@ -414,4 +417,75 @@ fn base64(text: &str) -> Vec<u8> {
         group.to_be_bytes()[1..chunk.len()].to_vec()
     });
     bytes.collect()
+}
+
+#[test]
+fn what_is_wrong_with_gguf_metadata_is_said() {
+    let message = |write: &dyn Fn(&mut Writer)| {
+        let mut writer = Writer::new();
+        write(&mut writer);
+        let bytes = writer
+            .begin(Vec::new())
+            .and_then(|out| out.finish())
+            .expect("written");
+        let weights = Weights::from_bytes(bytes).expect("opens");
+        let metadata = weights.gguf().expect("metadata");
+        Tokenizer::from_gguf(metadata)
+            .expect_err("refused")
+            .to_string()
+    };
+    let model = |name: &'static str| {
+        move |writer: &mut Writer| {
+            writer.str("tokenizer.ggml.model", name);
+            writer.strings("tokenizer.ggml.tokens", ["<unk>", "a", "b"]);
+        }
+    };
+    assert!(message(&|_| ()).contains("no `tokenizer.ggml.model`"));
+    assert!(message(&|writer| writer.u32("tokenizer.ggml.model", 7)).contains("expected text"));
+    assert!(message(&|writer| writer.str("tokenizer.ggml.model", "t5")).contains("ggml.tokens`"));
+    assert!(message(&model("rwkv")).contains("`rwkv`"));
+    assert!(message(&model("t5")).contains("no `tokenizer.ggml.scores`"));
+    assert!(message(&model("gpt2")).contains("no `tokenizer.ggml.merges`"));
+    let with = |name: &'static str, write: fn(&mut Writer)| {
+        message(&move |writer| {
+            model(name)(writer);
+            write(writer);
+        })
+    };
+    let short = with("t5", |writer| writer.f32s("tokenizer.ggml.scores", [0.0]));
+    assert!(short.contains("has 1 entries, expected 3"), "{short}");
+    let typed = with("t5", |writer| writer.str("tokenizer.ggml.scores", "0 1 2"));
+    assert!(typed.contains("expected an array of f32"), "{typed}");
+    let unknown = with("t5", |writer| {
+        writer.f32s("tokenizer.ggml.scores", [0.0, -1.0, -2.0]);
+        writer.u32("tokenizer.ggml.unknown_token_id", 9);
+    });
+    assert!(unknown.contains("id 9"), "{unknown}");
+    let nan = with("t5", |writer| {
+        writer.f32s("tokenizer.ggml.scores", [0.0, f32::NAN, -2.0]);
+        writer.u32("tokenizer.ggml.unknown_token_id", 0);
+    });
+    assert!(nan.contains("score NaN"), "{nan}");
+    let pre = with("gpt2", |writer| writer.str("tokenizer.ggml.pre", "klingon"));
+    assert!(pre.contains("`klingon`"), "{pre}");
+    for merge in ["a c", "a", "a b", ""] {
+        let refused = message(&|writer| {
+            model("gpt2")(writer);
+            writer.strings("tokenizer.ggml.merges", [merge]);
+        });
+        assert!(
+            refused.contains("there is no token"),
+            "{merge:?}: {refused}"
+        );
+    }
+    let kinds = with("gpt2", |writer| {
+        writer.i32s("tokenizer.ggml.token_type", [1])
+    });
+    assert!(kinds.contains("token_type"), "{kinds}");
+    let eos = with("gpt2", |writer| {
+        writer.strings("tokenizer.ggml.merges", [""; 0]);
+        writer.bool("tokenizer.ggml.add_eos_token", true);
+        writer.u32("tokenizer.ggml.eos_token_id", 77);
+    });
+    assert!(eos.contains("token 77"), "{eos}");
 }

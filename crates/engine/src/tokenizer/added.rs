@@ -3,6 +3,9 @@
 //! The rules are those of the `tokenizers` crate: the leftmost match counts, of several there the
 //! longest; a match may swallow white space beside it.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use serde::Deserialize;
 
 /// A token that is matched in the text itself.
@@ -22,12 +25,13 @@ pub(super) struct AddedToken {
     pub(super) special: bool,
 }
 
-/// All added tokens of a vocabulary.
+/// All added tokens of a vocabulary; some have thousands.
 pub(super) struct AddedTokens {
-    /// Longer ones first.
     tokens: Vec<AddedToken>,
-    /// By byte: whether a token begins with it.
-    begins: [bool; 256],
+    by_id: HashMap<u32, usize>,
+    by_content: HashMap<String, usize>,
+    /// By the first byte: the lengths of the tokens that begin with it, longest first.
+    lengths: Vec<Vec<usize>>,
     special_as_text: bool,
 }
 
@@ -50,28 +54,39 @@ impl AddedToken {
 impl AddedTokens {
     pub(super) fn new(mut tokens: Vec<AddedToken>, special_as_text: bool) -> Self {
         tokens.retain(|token| !token.content.is_empty());
-        // Of tokens spelled alike the last counts.
-        tokens.reverse();
-        tokens.sort_by_key(|token| std::cmp::Reverse(token.content.len()));
-        let mut begins = [false; 256];
+        let mut lengths = vec![Vec::new(); 256];
         for token in &tokens {
-            begins[usize::from(token.content.as_bytes()[0])] = true;
+            let lengths: &mut Vec<usize> = &mut lengths[usize::from(token.content.as_bytes()[0])];
+            if !lengths.contains(&token.content.len()) {
+                lengths.push(token.content.len());
+            }
         }
+        for lengths in &mut lengths {
+            lengths.sort_unstable_by_key(|&length| Reverse(length));
+        }
+        // Of tokens spelled alike the last counts.
+        let indices = || tokens.iter().enumerate();
+        let by_id = indices().map(|(index, token)| (token.id, index)).collect();
+        let by_content = indices()
+            .map(|(index, token)| (token.content.clone(), index))
+            .collect();
         Self {
+            by_id,
+            by_content,
             tokens,
-            begins,
+            lengths,
             special_as_text,
         }
     }
 
     /// The token with an id.
     pub(super) fn get(&self, id: u32) -> Option<&AddedToken> {
-        self.tokens.iter().find(|token| token.id == id)
+        self.tokens.get(*self.by_id.get(&id)?)
     }
 
     /// The token with a spelling.
     pub(super) fn find(&self, content: &str) -> Option<&AddedToken> {
-        self.tokens.iter().find(|token| token.content == content)
+        self.tokens.get(*self.by_content.get(content)?)
     }
 
     /// The largest id.
@@ -109,15 +124,11 @@ impl AddedTokens {
     fn next(&self, text: &str, mut from: usize) -> Option<(&AddedToken, usize)> {
         let bytes = text.as_bytes();
         loop {
-            from += bytes[from..]
-                .iter()
-                .position(|&byte| self.begins[usize::from(byte)])?;
-            let rest = &bytes[from..];
-            if let Some(token) = self
-                .tokens
-                .iter()
-                .find(|token| rest.starts_with(token.content.as_bytes()))
-            {
+            let begins = |&byte: &u8| !self.lengths[usize::from(byte)].is_empty();
+            from += bytes[from..].iter().position(begins)?;
+            let lengths = &self.lengths[usize::from(bytes[from])];
+            let at = |&length: &usize| self.find(text.get(from..from + length)?);
+            if let Some(token) = lengths.iter().find_map(at) {
                 return Some((token, from));
             }
             from += 1;

@@ -80,7 +80,9 @@ fn read_json(path: &Path, bytes: &[u8], options: &TokenizerOptions) -> Result<(B
     if let (Some(native), Some(template)) = (outline.native(options), outline.template()) {
         return Ok((Backend::Native(Box::new(native)), template?));
     }
-    let tokenizer = LibraryTokenizer::from_bytes(bytes)
+    // Merges whose pieces are longer than any token run over a buffer of the library.
+    let tokenizer = std::panic::catch_unwind(|| LibraryTokenizer::from_bytes(bytes))
+        .map_err(|_| Error::invalid(path, "vocabulary and merges do not fit together"))?
         .map_err(|error| Error::invalid(path, error.to_string()))?;
     library(tokenizer, options)
 }

@@ -45,8 +45,8 @@ struct Reader<'a> {
     /// The kind of model, by the format's name.
     model: &'a str,
     options: TokenizerOptions,
-    /// Number of tokens.
-    count: usize,
+    /// Every token as the format spells it.
+    tokens: Vec<&'a str>,
     /// Kind of every token; empty if the file does not say.
     types: Vec<i32>,
     special_ids: SpecialIds,
@@ -86,16 +86,16 @@ fn missing(metadata: &Metadata, key: &str) -> Error {
 
 impl<'a> Reader<'a> {
     fn new(metadata: &'a Metadata, model: &'a str, options: &TokenizerOptions) -> Result<Self> {
-        let count = metadata
+        let tokens = metadata
             .strings(TOKENS)?
-            .ok_or_else(|| missing(metadata, TOKENS))?
-            .len();
+            .ok_or_else(|| missing(metadata, TOKENS))?;
+        let tokens = tokens.collect::<Result<Vec<_>>>()?;
         let types = metadata.i32s(TYPES)?.unwrap_or_default();
         let reader = Self {
             metadata,
             model,
             options: *options,
-            count,
+            tokens,
             types,
             special_ids: special_ids(metadata)?,
         };
@@ -106,23 +106,17 @@ impl<'a> Reader<'a> {
     }
 
     fn expect_length(&self, key: &str, length: usize) -> Result<()> {
-        if length == self.count {
+        if length == self.tokens.len() {
             return Ok(());
         }
         Err(self.invalid(format!(
             "`{key}` has {length} entries, expected {} as tokens",
-            self.count
+            self.tokens.len()
         )))
     }
 
     fn invalid(&self, reason: impl Into<String>) -> Error {
         Error::invalid(self.metadata.path(), reason)
-    }
-
-    fn tokens(&self) -> Result<impl Iterator<Item = Result<&'a str>>> {
-        self.metadata
-            .strings(TOKENS)?
-            .ok_or_else(|| missing(self.metadata, TOKENS))
     }
 
     fn scored(&self) -> Result<impl Iterator<Item = Result<(&'a [u8], f64)>>> {
@@ -131,10 +125,8 @@ impl<'a> Reader<'a> {
             .f32s(SCORES)?
             .ok_or_else(|| missing(self.metadata, SCORES))?;
         self.expect_length(SCORES, scores.len())?;
-        Ok(self
-            .tokens()?
-            .zip(scores)
-            .map(|(token, score)| Ok((token?.as_bytes(), f64::from(score)))))
+        let scored = self.tokens.iter().zip(scores);
+        Ok(scored.map(|(token, score)| Ok((token.as_bytes(), f64::from(score)))))
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool> {
@@ -162,30 +154,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn added(&self) -> Result<Vec<AddedToken>> {
-        let mut added = Vec::new();
-        for (token, id) in self.tokens()?.zip(0_u32..) {
-            if !self.is_added(id as usize) {
-                continue;
-            }
-            let content = token?.to_owned();
-            added.push(AddedToken {
-                id,
-                // The format has no field for it: RoBERTa and its kin strip before their mask,
-                // which begins with `<`; Gemma has a `<mask>` too, but of another model.
-                lstrip: content == "<mask>" && self.model != "llama",
-                special: self.types.get(id as usize) != Some(&USER_DEFINED),
-                content,
-                ..AddedToken::default()
+    fn added(&self) -> Vec<AddedToken> {
+        let tokens = self.tokens.iter().zip(0_u32..);
+        let added = tokens
+            .filter(|&(_, id)| self.is_added(id as usize))
+            .map(|(token, id)| {
+                let special = self.types.get(id as usize) != Some(&USER_DEFINED);
+                // The format has no field for it: RoBERTa and its kin strip before their mask, which
+                // begins with `<`; Gemma has a `<mask>` too, but of another kind.
+                let lstrip = *token == "<mask>" && self.model != "llama";
+                AddedToken {
+                    id,
+                    content: (*token).to_owned(),
+                    lstrip,
+                    special,
+                    ..AddedToken::default()
+                }
             });
-        }
-        Ok(added)
+        added.collect()
     }
 
     fn native(&self, model: Model, decoder: &str) -> Result<Backend> {
         let decoder = serde_json::from_str::<DecoderWrapper>(decoder)
             .map_err(|error| Error::tokenizer(format!("decoder: {error}")))?;
-        let added = AddedTokens::new(self.added()?, self.options.special_as_text);
+        let added = AddedTokens::new(self.added(), self.options.special_as_text);
         Ok(Backend::Native(Box::new(Native {
             added,
             model,
@@ -211,7 +203,7 @@ impl<'a> Reader<'a> {
                 "`true` for a `t5` tokenizer",
             ));
         }
-        let unigram = Unigram::new(self.count, self.scored()?, self.unk_id()?)?;
+        let unigram = Unigram::new(self.tokens.len(), self.scored()?, self.unk_id()?)?;
         self.native(
             Model::Unigram {
                 charsmap,
@@ -224,14 +216,13 @@ impl<'a> Reader<'a> {
 
     /// The format marks the beginnings of words; the model itself marks what continues one.
     fn wordpiece(&self) -> Result<Backend> {
-        let mut tokens = Vec::with_capacity(self.count);
+        let mut tokens = Vec::with_capacity(self.tokens.len());
         let (mut cased, mut normal) = (0_usize, 0_usize);
-        for token in self.tokens()? {
-            let token = token?;
+        for token in &self.tokens {
             let special = token.starts_with('[') && token.ends_with(']') && token.len() > 1;
             tokens.push(match token.strip_prefix(WORD_MARK) {
                 Some(word) => word.to_owned(),
-                None if special => token.to_owned(),
+                None if special => (*token).to_owned(),
                 None => format!("{INSIDE_PREFIX}{token}"),
             });
             if !special {
@@ -252,10 +243,11 @@ impl<'a> Reader<'a> {
         let unk_token = tokens.get(id).filter(|_| self.special_ids.unk.is_some());
         let unk_token = unk_token.map_or("[UNK]", String::as_str).to_owned();
         let entries = tokens.iter().map(String::as_str).zip(0..);
-        let wordpiece = WordPiece::of_entries(self.count, entries, &unk_token, MAX_WORD_CHARS)
-            .ok_or_else(|| {
-                self.invalid(format!("`{TOKENS}` has a token twice, or no `{unk_token}`"))
-            })?;
+        let wordpiece =
+            WordPiece::of_entries(self.tokens.len(), entries, &unk_token, MAX_WORD_CHARS)
+                .ok_or_else(|| {
+                    self.invalid(format!("`{TOKENS}` has a token twice, or no `{unk_token}`"))
+                })?;
         self.native(
             Model::WordPiece { text, wordpiece },
             r###"{"type":"WordPiece","prefix":"##","cleanup":true}"###,
@@ -263,8 +255,8 @@ impl<'a> Reader<'a> {
     }
 
     fn sentencepiece_bpe(&self) -> Result<Backend> {
-        let pieces = Pieces::new(self.count, self.scored()?)?;
-        let merges = (0..self.count)
+        let pieces = Pieces::new(self.tokens.len(), self.scored()?)?;
+        let merges = (0..self.tokens.len())
             .map(|id| !matches!(self.types.get(id), Some(&(UNKNOWN | CONTROL | BYTE))))
             .collect();
         let prefix = self.flag("add_space_prefix", true)?;
@@ -294,11 +286,10 @@ impl<'a> Reader<'a> {
                 format!("one of {}", PreTokenization::known()),
             )
         })?;
-        let vocab = self
-            .tokens()?
-            .zip(0..)
-            .map(|(token, id)| Ok((token?.to_owned(), id)))
-            .collect::<Result<Vocab>>()?;
+        let tokens = self.tokens.iter().zip(0..);
+        let vocab = tokens
+            .map(|(token, id)| ((*token).to_owned(), id))
+            .collect::<Vocab>();
         let merges = self.merges(&vocab)?;
         let failed = |error: tokenizers::Error| self.invalid(error.to_string());
         let bpe = BPE::builder()
@@ -312,7 +303,7 @@ impl<'a> Reader<'a> {
         if split.nfc {
             tokenizer.with_normalizer(Some(NFC)).map_err(failed)?;
         }
-        let added = self.added()?.into_iter().map(|token| {
+        let added = self.added().into_iter().map(|token| {
             LibraryToken::from(token.content, token.special)
                 .normalized(false)
                 .lstrip(token.lstrip)
@@ -393,10 +384,10 @@ impl<'a> Reader<'a> {
             return Ok(Vec::new());
         }
         match id {
-            Some(id) if (id as usize) < self.count => Ok(vec![id]),
+            Some(id) if (id as usize) < self.tokens.len() => Ok(vec![id]),
             Some(id) => Err(self.invalid(format!(
                 "`tokenizer.ggml.{key}` asks for token {id}, but there are {} tokens",
-                self.count
+                self.tokens.len()
             ))),
             None if self
                 .metadata

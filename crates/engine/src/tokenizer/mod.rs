@@ -108,6 +108,7 @@ impl Tokenizer {
 
     /// Appends the tokens of `text` to `ids`, without the special tokens around it.
     pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        check_length(text)?;
         match &self.backend {
             Backend::Native(native) => {
                 native.encode_into(text, ids);
@@ -119,6 +120,7 @@ impl Tokenizer {
 
     /// The tokens of `text` and the byte range of `text` that each of them stands for.
     pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Offsets>)> {
+        check_length(text)?;
         match &self.backend {
             Backend::Native(native) => Ok(native.encode_with_offsets(text)),
             Backend::Library(library) => library.encode_with_offsets(text),
@@ -217,6 +219,18 @@ impl Backend {
             Self::Library(library) => library.vocab_size(),
         }
     }
+}
+
+/// Positions are counted in 32 bits, and a word mark takes three bytes for a space's one.
+fn check_length(text: &str) -> Result<()> {
+    const LIMIT: usize = 1 << 30;
+    if text.len() <= LIMIT {
+        return Ok(());
+    }
+    Err(Error::tokenizer(format!(
+        "text has {} bytes, expected at most {LIMIT}",
+        text.len()
+    )))
 }
 
 impl fmt::Debug for Tokenizer {

@@ -69,6 +69,9 @@ struct Scratch {
     split: Split,
 }
 
+/// Longer texts, in bytes, do not leave their working memory behind.
+const KEPT: usize = 1 << 20;
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -83,7 +86,7 @@ impl Native {
     }
 
     pub(super) fn encode_into(&self, text: &str, ids: &mut Vec<u32>) {
-        self.with_scratch(|scratch| {
+        with_scratch(text, |scratch| {
             self.added.sections(text, |section| match section {
                 Section::Token(id, ..) => ids.push(id),
                 Section::Text(start, end) => {
@@ -101,7 +104,7 @@ impl Native {
             ids.push(id);
             offsets.push(range);
         };
-        self.with_scratch(|scratch| {
+        with_scratch(text, |scratch| {
             self.added.sections(text, |section| match section {
                 Section::Token(id, start, end) => emit(id, (start, end)),
                 Section::Text(start, end) => {
@@ -161,13 +164,6 @@ impl Native {
         }
     }
 
-    fn with_scratch(&self, run: impl FnOnce(&mut Scratch)) {
-        SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-            Ok(mut scratch) => run(&mut scratch),
-            Err(_) => run(&mut Scratch::default()),
-        });
-    }
-
     fn pieces(&self) -> &Pieces {
         match &self.model {
             Model::Unigram { unigram, .. } => unigram.pieces(),
@@ -210,6 +206,18 @@ impl Native {
             None => Ok(tokens.join(" ")),
         }
     }
+}
+
+fn with_scratch(text: &str, run: impl FnOnce(&mut Scratch)) {
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => {
+            run(&mut scratch);
+            if text.len() > KEPT {
+                *scratch = Scratch::default();
+            }
+        }
+        Err(_) => run(&mut Scratch::default()),
+    });
 }
 
 /// Passes on the tokens of each word.

@@ -19,6 +19,8 @@ pub(super) const LONG: usize = 63;
 /// Bits of the index of length masks: 65,536 masks for some 40,000 pairs of characters in the
 /// largest vocabularies in use.
 const MASK_BITS: u32 = 16;
+/// `log2` of the parts of a slot that the filter tells apart.
+const FILTER: u32 = 3;
 /// The longest piece that the hash serves; real ones have at most some hundred bytes.
 const MAX_PIECE: usize = 4096;
 
@@ -33,6 +35,9 @@ pub(super) struct Pieces {
     slots: Vec<Slot>,
     /// `64 - log2(slots.len())`.
     shift: u32,
+    /// One bit for every [`FILTER`]th part of a slot, set if a piece hashes there: small enough for
+    /// the cache, it settles fifteen of sixteen probes for what is no piece.
+    filter: Vec<u64>,
     /// By the first two characters of a piece: bit `n` is set if such a piece has `n` bytes.
     lengths: Vec<u64>,
     /// The same for pieces inside a word, counted without their prefix.
@@ -117,6 +122,7 @@ impl Pieces {
                 slots
             ],
             shift: 64 - slots.trailing_zeros(),
+            filter: vec![0; (slots << FILTER) / 64],
             lengths: vec![0; 1 << MASK_BITS],
             inside_lengths: vec![0; if inside.is_empty() { 0 } else { 1 << MASK_BITS }],
             inside,
@@ -125,30 +131,34 @@ impl Pieces {
             max_len: 0,
             powers: Vec::new(),
         };
-        for (piece, id) in pieces.zip(0..) {
+        let mut hashes = Vec::with_capacity(count);
+        for piece in pieces {
             let (piece, score) = piece?;
-            built.push(id, piece, score)?;
+            hashes.push(built.push(piece, score)?);
         }
         let end = built.end()?;
         built.starts.push(end);
+        built.place(&hashes);
         built.powers = std::iter::successors(Some(1_u64), |power| Some(power.wrapping_mul(BASE)))
             .take(built.max_len + 1)
             .collect();
         Ok(built)
     }
 
-    fn push(&mut self, id: u32, piece: &[u8], score: f64) -> Result<()> {
+    /// Adds the next piece, but not its slot, and returns its hash; 0 if it is empty.
+    fn push(&mut self, piece: &[u8], score: f64) -> Result<u64> {
         let start = self.end()?;
         self.starts.push(start);
         self.scores.push(score);
         if piece.len() > MAX_PIECE {
             return Err(Error::tokenizer(format!(
-                "piece {id} has {} bytes, expected at most {MAX_PIECE}",
+                "piece {} has {} bytes, expected at most {MAX_PIECE}",
+                self.scores.len() - 1,
                 piece.len()
             )));
         }
         if piece.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         self.bytes.extend_from_slice(piece);
         self.max_len = self.max_len.max(piece.len());
@@ -163,14 +173,43 @@ impl Pieces {
         {
             self.inside_lengths[mask_index(two)] |= 1 << rest.len().min(LONG);
         }
-        let at = self.slot_of(hash, b"", piece);
-        self.ambiguous |= self.slots[at].id != EMPTY;
-        self.slots[at] = Slot {
-            tag: tag(hash, piece.len()),
-            id,
-            start,
-        };
-        Ok(())
+        Ok(hash)
+    }
+
+    /// Puts every piece into its slot, from the first slot to the last: at random, a large table
+    /// would miss the cache with every piece.
+    fn place(&mut self, hashes: &[u64]) {
+        let region = |hash: u64| (spread(hash) >> 56) as usize;
+        let mut ends = [0_usize; 257];
+        for &hash in hashes {
+            ends[region(hash) + 1] += 1;
+        }
+        for index in 1..ends.len() {
+            ends[index] += ends[index - 1];
+        }
+        let mut order = vec![0_u32; hashes.len()];
+        for (&hash, id) in hashes.iter().zip(0..) {
+            let end = &mut ends[region(hash)];
+            order[*end] = id;
+            *end += 1;
+        }
+        for id in order {
+            let hash = hashes[id as usize];
+            let start = self.starts[id as usize];
+            let end = self.starts[id as usize + 1];
+            if start < end {
+                let piece = &self.bytes[start as usize..end as usize];
+                let at = self.slot_of(hash, b"", piece);
+                self.ambiguous |= self.slots[at].id != EMPTY;
+                self.slots[at] = Slot {
+                    tag: tag(hash, piece.len()),
+                    id,
+                    start,
+                };
+                let part = spread(hash) >> (self.shift - FILTER);
+                self.filter[part as usize / 64] |= 1 << (part % 64);
+            }
+        }
     }
 
     fn end(&self) -> Result<u32> {
@@ -217,6 +256,9 @@ impl Pieces {
     /// The piece that is exactly `text`, whose hash is `hash`.
     #[inline]
     pub(super) fn probe(&self, hash: u64, text: &[u8]) -> Option<Found> {
+        if self.is_filtered(hash) {
+            return None;
+        }
         self.found(self.slot_of(hash, b"", text))
     }
 
@@ -224,7 +266,18 @@ impl Pieces {
     #[inline]
     pub(super) fn probe_inside(&self, hash: u64, text: &[u8]) -> Option<Found> {
         let before = self.inside_hash.wrapping_mul(*self.powers.get(text.len())?);
-        self.found(self.slot_of(before.wrapping_add(hash), self.inside, text))
+        let hash = before.wrapping_add(hash);
+        if self.is_filtered(hash) {
+            return None;
+        }
+        self.found(self.slot_of(hash, self.inside, text))
+    }
+
+    /// True if there is surely no piece with that hash.
+    #[inline]
+    fn is_filtered(&self, hash: u64) -> bool {
+        let part = spread(hash) >> (self.shift - FILTER);
+        self.filter[part as usize / 64] >> (part % 64) & 1 == 0
     }
 
     #[inline]
@@ -257,7 +310,7 @@ impl Pieces {
         }
         let start = slot.start as usize;
         let (before, rest) = self.bytes[start..start + length].split_at(prefix.len());
-        before == prefix && same(rest, piece)
+        (prefix.is_empty() || before == prefix) && same(rest, piece)
     }
 
     /// The lengths of at most `limit` that a piece (`inside` a word, without its prefix) may have
@@ -300,15 +353,29 @@ fn step(hash: u64, byte: u8) -> u64 {
 fn hash_piece(piece: &[u8]) -> (Option<u64>, u64) {
     let first = char_len(piece[0]);
     let two = piece.get(first).map(|&second| first + char_len(second));
-    let mut hash = 0;
-    let mut at_two = None;
-    for (index, &byte) in piece.iter().enumerate() {
-        hash = step(hash, byte);
-        if Some(index + 1) == two {
-            at_two = Some(hash);
+    match two.and_then(|two| piece.split_at_checked(two)) {
+        Some((start, rest)) => {
+            let hash = hash_on(0, start);
+            (Some(hash), hash_on(hash, rest))
         }
+        None => (None, hash_on(0, piece)),
     }
-    (at_two, hash)
+}
+
+/// [`step`] over all bytes, four at once: one after the other, each would wait for the product of
+/// the one before.
+fn hash_on(hash: u64, bytes: &[u8]) -> u64 {
+    const SQUARE: u64 = BASE.wrapping_mul(BASE);
+    const CUBE: u64 = SQUARE.wrapping_mul(BASE);
+    const FOURTH: u64 = SQUARE.wrapping_mul(SQUARE);
+    let (chunks, rest) = bytes.as_chunks::<4>();
+    let hash = chunks.iter().fold(hash, |hash, chunk| {
+        let [a, b, c, d] = chunk.map(|byte| u64::from(byte) + 1);
+        let sum = a.wrapping_mul(CUBE).wrapping_add(b.wrapping_mul(SQUARE));
+        let sum = sum.wrapping_add(c.wrapping_mul(BASE)).wrapping_add(d);
+        hash.wrapping_mul(FOURTH).wrapping_add(sum)
+    });
+    rest.iter().fold(hash, |hash, &byte| step(hash, byte))
 }
 
 #[inline]
