@@ -5,7 +5,6 @@
 //! and generated sentences, which shows that it works rather than how fast real vocabularies are.
 //! One thread; the best of several rounds, since anything else on the machine only adds time.
 #![expect(clippy::print_stdout, reason = "a bench reports to the terminal")]
-#![expect(missing_docs, reason = "a program")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -373,7 +373,7 @@ fn wordpiece_from_gguf_is_that_of_the_folder() {
         });
         let tokens: Vec<_> = tokens.collect();
         let ours = as_gguf(&folder, &tokens, |writer| {
-            writer.str("tokenizer.ggml.model", "bert")
+            writer.str("tokenizer.ggml.model", "bert");
         });
         assert_same(&folder, &ours);
     }
@@ -479,7 +479,7 @@ fn what_is_wrong_with_gguf_metadata_is_said() {
         );
     }
     let kinds = with("gpt2", |writer| {
-        writer.i32s("tokenizer.ggml.token_type", [1])
+        writer.i32s("tokenizer.ggml.token_type", [1]);
     });
     assert!(kinds.contains("token_type"), "{kinds}");
     let eos = with("gpt2", |writer| {
