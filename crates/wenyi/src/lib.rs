@@ -7,3 +7,6 @@ pub mod progress;
 pub mod hub;
 pub mod embed;
 pub mod retrieve;
+
+/// Vectors and documents, kept and found again: collections in memory and in one file.
+pub use wenyi_store as store;
