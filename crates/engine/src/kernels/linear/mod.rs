@@ -45,6 +45,8 @@ enum Panels {
     I8 {
         weights: Buffer<i8>,
         scales: Buffer<f32>,
+        /// Σ weights of each output, scaled: what a shift of all activations by one adds.
+        sums: Buffer<f32>,
         /// −128 · Σ weights of each output: undoes the shift of unsigned activations.
         starts: Buffer<i32>,
     },
@@ -64,6 +66,7 @@ pub(crate) struct Linear {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input<'a> {
     words: Rows<'a, f32>,
+    /// Scale and shift of each row: an activation is `scale · integer + shift`.
     scales: Rows<'a, f32>,
 }
 
@@ -90,7 +93,7 @@ impl InputScratch {
         let stride = padded(features);
         Self {
             words: Buffer::zeroed(rows * stride),
-            scales: Buffer::zeroed(rows),
+            scales: Buffer::zeroed(rows * 2),
         }
     }
 
@@ -98,10 +101,10 @@ impl InputScratch {
     pub(crate) fn lend(&mut self, rows: usize, features: usize) -> Input<'_> {
         let stride = padded(features);
         self.words.reserve(rows * stride);
-        self.scales.reserve(rows);
+        self.scales.reserve(rows * 2);
         Input {
             words: Rows::new(&mut self.words, rows, stride),
-            scales: Rows::new(&mut self.scales, rows, 1),
+            scales: Rows::new(&mut self.scales, rows, 2),
         }
     }
 }
@@ -212,6 +215,9 @@ impl Linear {
     }
 }
 
+/// Of the integer formats, each output's scale, and where rows are shifted, its sum of weights.
+type Scales<'a> = Option<(&'a [f32], Option<&'a [f32]>)>;
+
 struct Multiply<'a> {
     layer: &'a Linear,
     input: Input<'a>,
@@ -237,17 +243,23 @@ impl Kernel for Multiply<'_> {
                     weights, scales, ..
                 } => {
                     let words = inputs.div_ceil(2);
-                    self.panels_of::<S, ByI16>(weights.as_ptr().cast(), words, Some(scales), None);
+                    self.panels_of::<S, ByI16>(
+                        weights.as_ptr().cast(),
+                        words,
+                        Some((scales, None)),
+                        None,
+                    );
                 }
                 Panels::I8 {
                     weights,
                     scales,
+                    sums,
                     starts,
                 } => {
                     let words = inputs.div_ceil(4);
                     let starts = self.unsigned.then_some(&**starts);
                     let weights = weights.as_ptr().cast();
-                    self.panels_of::<S, ByI8>(weights, words, Some(scales), starts);
+                    self.panels_of::<S, ByI8>(weights, words, Some((scales, Some(sums))), starts);
                 }
             }
         }
@@ -291,7 +303,7 @@ impl Multiply<'_> {
         &self,
         weights: *const u32,
         words: usize,
-        scales: Option<&[f32]>,
+        scales: Scales<'_>,
         starts: Option<&[i32]>,
     ) {
         for panel in self.panels.clone() {
@@ -339,7 +351,7 @@ impl Multiply<'_> {
         &self,
         factors: &Factors,
         place: Place,
-        scales: Option<&[f32]>,
+        scales: Scales<'_>,
     ) {
         for column in (0..PANEL).step_by(2 * S::LANES) {
             // SAFETY: the caller's.
@@ -379,21 +391,25 @@ impl Multiply<'_> {
         sums: &[[P::Sum<S>; 2]; ROWS],
         row: usize,
         column: usize,
-        scales: Option<&[f32]>,
+        scales: Scales<'_>,
     ) {
         for half in 0..2 {
             let column = column + half * S::LANES;
             // SAFETY: the caller's; bias and scales are padded to whole panels.
             unsafe {
                 let bias = S::load(self.layer.bias.as_ptr().add(column));
-                let scale = scales.map(|scales| S::load(scales.as_ptr().add(column)));
+                let scale = scales.map(|(scales, _)| S::load(scales.as_ptr().add(column)));
+                let total = scales.and_then(|(_, sums)| sums);
+                let total = total.map(|sums| S::load(sums.as_ptr().add(column)));
                 for (offset, sum) in sums.iter().enumerate() {
                     let value = P::finish::<S>(sum[half]);
+                    let facts = self.input.scales.at(row + offset, 0);
+                    let mut bias = bias;
+                    if let Some(total) = total {
+                        bias = S::fma(S::splat(facts.add(1).read()), total, bias);
+                    }
                     let value = match scale {
-                        Some(scale) => {
-                            let own = S::splat(self.input.scales.at(row + offset, 0).read());
-                            S::fma(value, S::mul(scale, own), bias)
-                        }
+                        Some(scale) => S::fma(value, S::mul(scale, S::splat(facts.read())), bias),
                         None => S::add(value, bias),
                     };
                     S::store(self.out.at(row + offset, column), value);

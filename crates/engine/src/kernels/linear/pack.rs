@@ -100,8 +100,10 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
     let width = out_features.next_multiple_of(PANEL);
     let mut packed = Buffer::zeroed(width * in_features.next_multiple_of(4));
     let mut scales = Buffer::zeroed(width);
+    let mut sums = Buffer::zeroed(width);
     let mut starts = Buffer::zeroed(width);
     let shared_scales = Rows::new(&mut scales, width, 1);
+    let shared_sums = Rows::new(&mut sums, width, 1);
     let shared_starts = Rows::new(&mut starts, width, 1);
     each_panel(
         team,
@@ -112,7 +114,7 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
         |value, largest| to_integer(value, largest, 127.0) as i8,
         &|output, row| {
             let largest = largest(row);
-            #[expect(clippy::cast_possible_truncation, reason = "sums of bytes")]
+            #[expect(clippy::cast_possible_truncation, reason = "a sum of bytes")]
             let sum: i32 = row
                 .iter()
                 .map(|value| to_integer(*value, largest, 127.0) as i32)
@@ -120,6 +122,7 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
             // SAFETY: each output is packed by one member.
             unsafe {
                 shared_scales.row(output)[0] = largest / 127.0;
+                shared_sums.row(output)[0] = largest / 127.0 * sum as f32;
                 shared_starts.row(output)[0] = -128 * sum;
             }
         },
@@ -127,6 +130,7 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
     Ok(Panels::I8 {
         weights: packed,
         scales,
+        sums,
         starts,
     })
 }

@@ -6,14 +6,16 @@ use super::Format;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
 
-/// `words[row] = round(from[row] · limit / max|from[row]|)`, and the inverse factor as the scale.
+/// Integers that stand for the activations: `from[row] ≈ scale · words[row] + shift`.
 pub(super) struct Quantize<'a> {
     pub(super) from: Rows<'a, f32>,
     pub(super) rows: Range<usize>,
     pub(super) features: usize,
+    /// The largest magnitude of 16-bit integers.
     pub(super) limit: f32,
     pub(super) format: Format,
     pub(super) words: Rows<'a, f32>,
+    /// Scale and shift of each row.
     pub(super) scales: Rows<'a, f32>,
 }
 
@@ -22,51 +24,103 @@ impl Kernel for Quantize<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // Rows are padded with zeros to whole panels, so whole vectors may be read.
-        let vectors = self.features.div_ceil(S::LANES);
-        let offset = if S::UNSIGNED_ACTIVATIONS { 128 } else { 0 };
         for row in self.rows.clone() {
             // SAFETY: the rows are the caller's alone, and padded; see `Linear::prepare`.
             unsafe {
-                let from = self.from.at(row, 0).cast_const();
-                let largest = largest::<S>(from, vectors);
-                let factor = if largest > 0.0 {
-                    self.limit / largest
-                } else {
-                    0.0
+                let [scale, shift] = match self.format {
+                    Format::I8 => self.bytes::<S>(row),
+                    _ => self.halves::<S>(row),
                 };
-                self.scales.at(row, 0).write(largest / self.limit);
-                let factor = S::splat(factor);
-                let to = self.words.at(row, 0);
-                for vector in 0..vectors {
-                    let value = S::mul(S::load(from.add(vector * S::LANES)), factor);
-                    match self.format {
-                        Format::I8 => {
-                            S::store_i8(to.cast::<i8>().add(vector * S::LANES), value, offset);
-                        }
-                        _ => S::store_i16(to.cast::<i16>().add(vector * S::LANES), value),
-                    }
-                }
+                self.scales.at(row, 0).write(scale);
+                self.scales.at(row, 1).write(shift);
             }
         }
     }
 }
 
-/// The largest magnitude.
+impl Quantize<'_> {
+    /// Bytes that span the row's own range: outputs of GELU, say, are hardly ever negative.
+    ///
+    /// # Safety
+    ///
+    /// As [`super::Linear::prepare`].
+    #[inline(always)]
+    unsafe fn bytes<S: Simd>(&self, row: usize) -> [f32; 2] {
+        // Rows are padded with zeros to whole panels, so whole vectors may be read.
+        let vectors = self.features.div_ceil(S::LANES);
+        // SAFETY: the caller's.
+        unsafe {
+            let from = self.from.at(row, 0).cast_const();
+            let [smallest, largest] = range::<S>(from, vectors);
+            let span = largest - smallest;
+            let factor = if span > 0.0 { 255.0 / span } else { 0.0 };
+            let scale = span / 255.0;
+            let (factor, shift) = (S::splat(factor), S::splat(-smallest * factor));
+            // Signed bytes lie 128 lower; the sums are those of signed bytes either way.
+            let offset = if S::UNSIGNED_ACTIVATIONS { 0 } else { -128 };
+            let to = self.words.at(row, 0).cast::<i8>();
+            for vector in 0..vectors {
+                let value = S::load(from.add(vector * S::LANES));
+                let value = S::max(S::fma(value, factor, shift), S::splat(0.0));
+                let value = S::min(value, S::splat(255.0));
+                S::store_i8(to.add(vector * S::LANES), value, offset);
+            }
+            [scale, smallest + 128.0 * scale]
+        }
+    }
+
+    /// 16-bit integers up to `limit` either side of zero.
+    ///
+    /// # Safety
+    ///
+    /// As [`super::Linear::prepare`].
+    #[inline(always)]
+    unsafe fn halves<S: Simd>(&self, row: usize) -> [f32; 2] {
+        let vectors = self.features.div_ceil(S::LANES);
+        // SAFETY: the caller's.
+        unsafe {
+            let from = self.from.at(row, 0).cast_const();
+            let [smallest, largest] = range::<S>(from, vectors);
+            let largest = largest.max(-smallest);
+            let factor = if largest > 0.0 {
+                self.limit / largest
+            } else {
+                0.0
+            };
+            let factor = S::splat(factor);
+            let to = self.words.at(row, 0).cast::<i16>();
+            for vector in 0..vectors {
+                let at = vector * S::LANES;
+                S::store_i16(to.add(at), S::mul(S::load(from.add(at)), factor));
+            }
+            [largest / self.limit, 0.0]
+        }
+    }
+}
+
+/// The smallest and the largest value.
 ///
 /// # Safety
 ///
 /// `from` is valid for `vectors · LANES` elements.
 #[inline(always)]
-unsafe fn largest<S: Simd>(from: *const f32, vectors: usize) -> f32 {
+unsafe fn range<S: Simd>(from: *const f32, vectors: usize) -> [f32; 2] {
     // SAFETY: the caller's.
     unsafe {
-        // Two chains, since one would wait for each maximum.
-        let mut sums = [S::splat(0.0); 2];
-        for vector in 0..vectors {
-            let value = S::abs(S::load(from.add(vector * S::LANES)));
-            sums[vector % 2] = S::max(sums[vector % 2], value);
+        let first = S::load(from);
+        // Two chains each, since one would wait for each comparison.
+        let (mut smallest, mut largest) = ([first; 2], [first; 2]);
+        for vector in 1..vectors {
+            let value = S::load(from.add(vector * S::LANES));
+            let chain = vector % 2;
+            smallest[chain] = S::min(smallest[chain], value);
+            largest[chain] = S::max(largest[chain], value);
         }
-        S::maximum(S::max(sums[0], sums[1]))
+        let smallest = S::min(smallest[0], smallest[1]);
+        let negated = S::sub(S::splat(0.0), smallest);
+        [
+            -S::maximum(negated),
+            S::maximum(S::max(largest[0], largest[1])),
+        ]
     }
 }

@@ -71,10 +71,6 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_min_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn abs(a: __m256) -> __m256 {
-        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
-    }
-    #[inline(always)]
     unsafe fn sum(a: __m256) -> f32 {
         unsafe {
             let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
@@ -119,7 +115,7 @@ unsafe impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn dot_i8(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        // Both lie in −127..=127, so a pair of products is at most 2·127·127 = 32,258 < 2¹⁵: the
+        // |a| ≤ 128 and |b| ≤ 127, so a pair of products is at most 2·128·127 = 32,512 < 2¹⁵: the
         // saturating byte product is exact.
         unsafe {
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(b, a));
@@ -140,11 +136,7 @@ unsafe impl Simd for Avx2 {
             let wide = _mm256_add_epi32(_mm256_cvtps_epi32(value), _mm256_set1_epi32(offset));
             let low = _mm256_castsi256_si128(wide);
             let halves = _mm_packs_epi32(low, _mm256_extracti128_si256::<1>(wide));
-            let bytes = if offset == 0 {
-                _mm_packs_epi16(halves, halves)
-            } else {
-                _mm_packus_epi16(halves, halves)
-            };
+            let bytes = _mm_packs_epi16(halves, halves);
             _mm_storel_epi64(target.cast(), bytes);
         }
     }

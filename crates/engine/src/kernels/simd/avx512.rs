@@ -85,10 +85,6 @@ macro_rules! avx512 {
                 unsafe { _mm512_min_ps(a, b) }
             }
             #[inline(always)]
-            unsafe fn abs(a: __m512) -> __m512 {
-                unsafe { _mm512_abs_ps(a) }
-            }
-            #[inline(always)]
             unsafe fn sum(a: __m512) -> f32 {
                 unsafe { _mm512_reduce_add_ps(a) }
             }
@@ -157,7 +153,7 @@ avx512!(Avx512, false, dot_i8_by_halves, dot_i16_by_add);
 /// Four signed bytes each by way of 16-bit products, which cannot saturate.
 #[inline(always)]
 unsafe fn dot_i8_by_halves(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
-    // SAFETY: AVX-512 BW is there; see `run`. Products are at most 127·127, a pair 32,258.
+    // SAFETY: AVX-512 BW is there; see `run`. |a| ≤ 128 and |b| ≤ 127: a pair is at most 32,512.
     unsafe {
         let negative = _mm512_movepi8_mask(a);
         let signed = _mm512_mask_sub_epi8(b, negative, _mm512_setzero_si512(), b);

@@ -41,7 +41,6 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn abs(a: Self::F) -> Self::F;
     unsafe fn sum(a: Self::F) -> f32;
     unsafe fn maximum(a: Self::F) -> f32;
     /// `value · 2^exponent` for integral `exponent` in −126..=127.
@@ -56,7 +55,7 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn load_i(source: *const i32) -> Self::I;
     unsafe fn store_i(target: *mut i32, value: Self::I);
     /// `sum` plus, in each lane, the products of the four bytes of `a` and of `b`. `a` is unsigned if
-    /// [`Simd::UNSIGNED_ACTIVATIONS`], else in −127..=127; `b` is in −127..=127.
+    /// [`Simd::UNSIGNED_ACTIVATIONS`], else signed; `b` is in −127..=127.
     unsafe fn dot_i8(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
     /// `sum` plus, in each lane, the products of the two 16-bit integers of `a` and of `b`.
     unsafe fn dot_i16(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;

@@ -83,10 +83,6 @@ unsafe impl Simd for Portable {
         zip(a, b, |x, y| if x < y { x } else { y })
     }
     #[inline(always)]
-    unsafe fn abs(a: F) -> F {
-        a.map(f32::abs)
-    }
-    #[inline(always)]
     unsafe fn sum(a: F) -> f32 {
         (a[0] + a[4]) + (a[2] + a[6]) + ((a[1] + a[5]) + (a[3] + a[7]))
     }
