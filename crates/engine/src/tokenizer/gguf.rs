@@ -45,8 +45,8 @@ struct Reader<'a> {
     /// The kind of model, by the format's name.
     model: &'a str,
     options: TokenizerOptions,
-    /// Every token as the format spells it.
-    tokens: Vec<&'a str>,
+    /// Number of tokens.
+    count: usize,
     /// Kind of every token; empty if the file does not say.
     types: Vec<i32>,
     special_ids: SpecialIds,
@@ -89,13 +89,12 @@ impl<'a> Reader<'a> {
         let tokens = metadata
             .strings(TOKENS)?
             .ok_or_else(|| missing(metadata, TOKENS))?;
-        let tokens = tokens.collect::<Result<Vec<_>>>()?;
         let types = metadata.i32s(TYPES)?.unwrap_or_default();
         let reader = Self {
             metadata,
             model,
             options: *options,
-            tokens,
+            count: tokens.len(),
             types,
             special_ids: special_ids(metadata)?,
         };
@@ -106,17 +105,24 @@ impl<'a> Reader<'a> {
     }
 
     fn expect_length(&self, key: &str, length: usize) -> Result<()> {
-        if length == self.tokens.len() {
+        if length == self.count {
             return Ok(());
         }
         Err(self.invalid(format!(
             "`{key}` has {length} entries, expected {} as tokens",
-            self.tokens.len()
+            self.count
         )))
     }
 
     fn invalid(&self, reason: impl Into<String>) -> Error {
         Error::invalid(self.metadata.path(), reason)
+    }
+
+    /// Every token as the format spells it, read from the file as it is asked for.
+    fn tokens(&self) -> Result<impl Iterator<Item = Result<&'a str>>> {
+        self.metadata
+            .strings(TOKENS)?
+            .ok_or_else(|| missing(self.metadata, TOKENS))
     }
 
     fn scored(&self) -> Result<impl Iterator<Item = Result<(&'a [u8], f64)>>> {
@@ -125,8 +131,8 @@ impl<'a> Reader<'a> {
             .f32s(SCORES)?
             .ok_or_else(|| missing(self.metadata, SCORES))?;
         self.expect_length(SCORES, scores.len())?;
-        let scored = self.tokens.iter().zip(scores);
-        Ok(scored.map(|(token, score)| Ok((token.as_bytes(), f64::from(score)))))
+        let scored = self.tokens()?.zip(scores);
+        Ok(scored.map(|(token, score)| Ok((token?.as_bytes(), f64::from(score)))))
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool> {
@@ -154,30 +160,33 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn added(&self) -> Vec<AddedToken> {
-        let tokens = self.tokens.iter().zip(0_u32..);
-        let added = tokens
-            .filter(|&(_, id)| self.is_added(id as usize))
-            .map(|(token, id)| {
-                let special = self.types.get(id as usize) != Some(&USER_DEFINED);
-                // The format has no field for it: RoBERTa and its kin strip before their mask, which
-                // begins with `<`; Gemma has a `<mask>` too, but of another kind.
-                let lstrip = *token == "<mask>" && self.model != "llama";
-                AddedToken {
-                    id,
-                    content: (*token).to_owned(),
-                    lstrip,
-                    special,
-                    ..AddedToken::default()
-                }
-            });
+    /// The tokens that are found in the text itself, spelled as the model has them.
+    fn added<'t>(&self, spelling: impl Fn(u32) -> Option<&'t [u8]>) -> Vec<AddedToken> {
+        let ids = (0..self.count as u32).filter(|&id| self.is_added(id as usize));
+        let added = ids.filter_map(|id| {
+            let content = std::str::from_utf8(spelling(id)?).ok()?.to_owned();
+            let special = self.types.get(id as usize) != Some(&USER_DEFINED);
+            // The format has no field for it: RoBERTa and its kin strip before their mask, which
+            // begins with `<`; Gemma has a `<mask>` too, but of another kind.
+            let lstrip = content == "<mask>" && self.model != "llama";
+            Some(AddedToken {
+                id,
+                content,
+                lstrip,
+                special,
+                ..AddedToken::default()
+            })
+        });
         added.collect()
     }
 
     fn native(&self, model: Model, decoder: &str) -> Result<Backend> {
         let decoder = serde_json::from_str::<DecoderWrapper>(decoder)
             .map_err(|error| Error::tokenizer(format!("decoder: {error}")))?;
-        let added = AddedTokens::new(self.added(), self.options.special_as_text);
+        let added = AddedTokens::new(
+            self.added(|id| model.pieces().get(id)),
+            self.options.special_as_text,
+        );
         Ok(Backend::Native(Box::new(Native {
             added,
             model,
@@ -203,7 +212,7 @@ impl<'a> Reader<'a> {
                 "`true` for a `t5` tokenizer",
             ));
         }
-        let unigram = Unigram::new(self.tokens.len(), self.scored()?, self.unk_id()?)?;
+        let unigram = Unigram::new(self.count, self.scored()?, self.unk_id()?)?;
         self.native(
             Model::Unigram {
                 charsmap,
@@ -216,13 +225,14 @@ impl<'a> Reader<'a> {
 
     /// The format marks the beginnings of words; the model itself marks what continues one.
     fn wordpiece(&self) -> Result<Backend> {
-        let mut tokens = Vec::with_capacity(self.tokens.len());
+        let mut tokens = Vec::with_capacity(self.count);
         let (mut cased, mut normal) = (0_usize, 0_usize);
-        for token in &self.tokens {
+        for token in self.tokens()? {
+            let token = token?;
             let special = token.starts_with('[') && token.ends_with(']') && token.len() > 1;
             tokens.push(match token.strip_prefix(WORD_MARK) {
                 Some(word) => word.to_owned(),
-                None if special => (*token).to_owned(),
+                None if special => token.to_owned(),
                 None => format!("{INSIDE_PREFIX}{token}"),
             });
             if !special {
@@ -243,11 +253,10 @@ impl<'a> Reader<'a> {
         let unk_token = tokens.get(id).filter(|_| self.special_ids.unk.is_some());
         let unk_token = unk_token.map_or("[UNK]", String::as_str).to_owned();
         let entries = tokens.iter().map(String::as_str).zip(0..);
-        let wordpiece =
-            WordPiece::of_entries(self.tokens.len(), entries, &unk_token, MAX_WORD_CHARS)
-                .ok_or_else(|| {
-                    self.invalid(format!("`{TOKENS}` has a token twice, or no `{unk_token}`"))
-                })?;
+        let wordpiece = WordPiece::of_entries(self.count, entries, &unk_token, MAX_WORD_CHARS)
+            .ok_or_else(|| {
+                self.invalid(format!("`{TOKENS}` has a token twice, or no `{unk_token}`"))
+            })?;
         self.native(
             Model::WordPiece { text, wordpiece },
             r###"{"type":"WordPiece","prefix":"##","cleanup":true}"###,
@@ -255,8 +264,8 @@ impl<'a> Reader<'a> {
     }
 
     fn sentencepiece_bpe(&self) -> Result<Backend> {
-        let pieces = Pieces::new(self.tokens.len(), self.scored()?)?;
-        let merges = (0..self.tokens.len())
+        let pieces = Pieces::new(self.count, self.scored()?)?;
+        let merges = (0..self.count)
             .map(|id| !matches!(self.types.get(id), Some(&(UNKNOWN | CONTROL | BYTE))))
             .collect();
         let prefix = self.flag("add_space_prefix", true)?;
@@ -286,8 +295,9 @@ impl<'a> Reader<'a> {
                 format!("one of {}", PreTokenization::known()),
             )
         })?;
-        let tokens = self.tokens.iter().zip(0..);
-        let vocab = tokens
+        let tokens = self.tokens()?.collect::<Result<Vec<_>>>()?;
+        let ids = tokens.iter().zip(0..);
+        let vocab = ids
             .map(|(token, id)| ((*token).to_owned(), id))
             .collect::<Vocab>();
         let merges = self.merges(&vocab)?;
@@ -303,11 +313,14 @@ impl<'a> Reader<'a> {
         if split.nfc {
             tokenizer.with_normalizer(Some(NFC)).map_err(failed)?;
         }
-        let added = self.added().into_iter().map(|token| {
-            LibraryToken::from(token.content, token.special)
-                .normalized(false)
-                .lstrip(token.lstrip)
-        });
+        let added = self
+            .added(|id| Some(tokens.get(id as usize)?.as_bytes()))
+            .into_iter()
+            .map(|token| {
+                LibraryToken::from(token.content, token.special)
+                    .normalized(false)
+                    .lstrip(token.lstrip)
+            });
         tokenizer.add_tokens(added).map_err(failed)?;
         Ok(Backend::Library(Box::new(Library::new(
             tokenizer,
@@ -384,10 +397,10 @@ impl<'a> Reader<'a> {
             return Ok(Vec::new());
         }
         match id {
-            Some(id) if (id as usize) < self.tokens.len() => Ok(vec![id]),
+            Some(id) if (id as usize) < self.count => Ok(vec![id]),
             Some(id) => Err(self.invalid(format!(
                 "`tokenizer.ggml.{key}` asks for token {id}, but there are {} tokens",
-                self.tokens.len()
+                self.count
             ))),
             None if self
                 .metadata

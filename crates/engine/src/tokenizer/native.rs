@@ -60,6 +60,16 @@ pub(super) enum Model {
     Bpe(Bpe),
 }
 
+impl Model {
+    pub(super) fn pieces(&self) -> &Pieces {
+        match self {
+            Self::Unigram { unigram, .. } => unigram.pieces(),
+            Self::WordPiece { wordpiece, .. } => wordpiece.pieces(),
+            Self::Bpe(bpe) => bpe.pieces(),
+        }
+    }
+}
+
 /// Working memory of a thread, kept from text to text.
 #[derive(Default)]
 struct Scratch {
@@ -164,28 +174,26 @@ impl Native {
         }
     }
 
-    fn pieces(&self) -> &Pieces {
-        match &self.model {
-            Model::Unigram { unigram, .. } => unigram.pieces(),
-            Model::WordPiece { wordpiece, .. } => wordpiece.pieces(),
-            Model::Bpe(bpe) => bpe.pieces(),
-        }
-    }
-
     pub(super) fn vocab_size(&self) -> usize {
         let added = self.added.largest_id().map_or(0, |id| id as usize + 1);
-        self.pieces().len().max(added)
+        self.model.pieces().len().max(added)
     }
 
     pub(super) fn token_to_id(&self, token: &str) -> Option<u32> {
         let added = self.added.find(token).map(|token| token.id);
-        added.or_else(|| self.pieces().find(token.as_bytes()).map(|found| found.id))
+        added.or_else(|| {
+            self.model
+                .pieces()
+                .find(token.as_bytes())
+                .map(|found| found.id)
+        })
     }
 
     pub(super) fn id_to_token(&self, id: u32) -> Option<String> {
         let added = self.added.get(id).map(|token| token.content.clone());
         added.or_else(|| {
-            self.pieces()
+            self.model
+                .pieces()
                 .get(id)
                 .map(|piece| String::from_utf8_lossy(piece).into_owned())
         })

@@ -13,7 +13,7 @@ const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Spreads a polynomial hash, whose low bits only see low bits, to the top of the word.
 const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
 /// A slot without a piece.
-const EMPTY: u32 = u32::MAX;
+const EMPTY: u32 = 0;
 /// Lengths of this many bytes and more share the last bit of a length mask.
 pub(super) const LONG: usize = 63;
 /// Bits of the index of length masks: 65,536 masks for some 40,000 pairs of characters in the
@@ -21,6 +21,8 @@ pub(super) const LONG: usize = 63;
 const MASK_BITS: u32 = 16;
 /// `log2` of the parts of a slot that the filter tells apart.
 const FILTER: u32 = 3;
+/// Ids take at most this many bits of a slot, so that a hash has at least eight.
+const MAX_COUNT_BITS: u32 = 24;
 /// The longest piece that the hash serves; real ones have at most some hundred bytes.
 const MAX_PIECE: usize = 4096;
 
@@ -32,7 +34,10 @@ pub(super) struct Pieces {
     starts: Vec<u32>,
     /// The score of each piece.
     scores: Vec<f64>,
-    slots: Vec<Slot>,
+    /// One more than an id in the low `id_bits`, and above them as much of the hash as has room:
+    /// at four bytes a slot, the largest vocabularies stay in the second-level cache.
+    slots: Vec<u32>,
+    id_bits: u32,
     /// `64 - log2(slots.len())`.
     shift: u32,
     /// One bit for every [`FILTER`]th part of a slot, set if a piece hashes there: small enough for
@@ -50,15 +55,6 @@ pub(super) struct Pieces {
     max_len: usize,
     /// `BASE` to the power of the index.
     powers: Vec<u64>,
-}
-
-#[derive(Clone, Copy)]
-struct Slot {
-    /// 24 bits of the hash, 8 bits of the length.
-    tag: u32,
-    id: u32,
-    /// Where the piece begins in `bytes`.
-    start: u32,
 }
 
 /// A piece that was found.
@@ -90,7 +86,7 @@ impl Prefixes {
 }
 
 impl Pieces {
-    /// Takes `count` pieces and scores in the order of their ids. Of equal pieces the last one counts.
+    /// Takes `count` (at most) pieces and scores in the order of their ids. Of equal pieces the last one counts.
     ///
     /// # Errors
     ///
@@ -108,19 +104,18 @@ impl Pieces {
         count: usize,
         pieces: impl Iterator<Item = Result<(&'a [u8], f64)>>,
     ) -> Result<Self> {
+        if count >> MAX_COUNT_BITS != 0 {
+            return Err(Error::tokenizer(format!(
+                "{count} pieces, expected fewer than 2^24"
+            )));
+        }
         let slots = (count * 2).next_power_of_two().max(16);
         let mut built = Self {
             bytes: Vec::with_capacity(count * 11),
             starts: Vec::with_capacity(count + 1),
             scores: Vec::with_capacity(count),
-            slots: vec![
-                Slot {
-                    tag: 0,
-                    id: EMPTY,
-                    start: 0
-                };
-                slots
-            ],
+            slots: vec![EMPTY; slots],
+            id_bits: usize::BITS - count.leading_zeros(),
             shift: 64 - slots.trailing_zeros(),
             filter: vec![0; (slots << FILTER) / 64],
             lengths: vec![0; 1 << MASK_BITS],
@@ -131,36 +126,30 @@ impl Pieces {
             max_len: 0,
             powers: Vec::new(),
         };
-        let mut hashes = Vec::with_capacity(count);
-        for piece in pieces {
+        built.starts.push(0);
+        for (piece, id) in pieces.zip(0..) {
             let (piece, score) = piece?;
-            hashes.push(built.push(piece, score)?);
+            built.push(id, piece, score)?;
         }
-        let end = built.end()?;
-        built.starts.push(end);
-        built.place(&hashes);
         built.powers = std::iter::successors(Some(1_u64), |power| Some(power.wrapping_mul(BASE)))
             .take(built.max_len + 1)
             .collect();
         Ok(built)
     }
 
-    /// Adds the next piece, but not its slot, and returns its hash; 0 if it is empty.
-    fn push(&mut self, piece: &[u8], score: f64) -> Result<u64> {
-        let start = self.end()?;
-        self.starts.push(start);
-        self.scores.push(score);
+    fn push(&mut self, id: u32, piece: &[u8], score: f64) -> Result<()> {
         if piece.len() > MAX_PIECE {
             return Err(Error::tokenizer(format!(
-                "piece {} has {} bytes, expected at most {MAX_PIECE}",
-                self.scores.len() - 1,
+                "piece {id} has {} bytes, expected at most {MAX_PIECE}",
                 piece.len()
             )));
         }
-        if piece.is_empty() {
-            return Ok(0);
-        }
         self.bytes.extend_from_slice(piece);
+        self.starts.push(self.end()?);
+        self.scores.push(score);
+        if piece.is_empty() {
+            return Ok(());
+        }
         self.max_len = self.max_len.max(piece.len());
         let (two, hash) = hash_piece(piece);
         if let Some(two) = two {
@@ -173,43 +162,12 @@ impl Pieces {
         {
             self.inside_lengths[mask_index(two)] |= 1 << rest.len().min(LONG);
         }
-        Ok(hash)
-    }
-
-    /// Puts every piece into its slot, from the first slot to the last: at random, a large table
-    /// would miss the cache with every piece.
-    fn place(&mut self, hashes: &[u64]) {
-        let region = |hash: u64| (spread(hash) >> 56) as usize;
-        let mut ends = [0_usize; 257];
-        for &hash in hashes {
-            ends[region(hash) + 1] += 1;
-        }
-        for index in 1..ends.len() {
-            ends[index] += ends[index - 1];
-        }
-        let mut order = vec![0_u32; hashes.len()];
-        for (&hash, id) in hashes.iter().zip(0..) {
-            let end = &mut ends[region(hash)];
-            order[*end] = id;
-            *end += 1;
-        }
-        for id in order {
-            let hash = hashes[id as usize];
-            let start = self.starts[id as usize];
-            let end = self.starts[id as usize + 1];
-            if start < end {
-                let piece = &self.bytes[start as usize..end as usize];
-                let at = self.slot_of(hash, b"", piece);
-                self.ambiguous |= self.slots[at].id != EMPTY;
-                self.slots[at] = Slot {
-                    tag: tag(hash, piece.len()),
-                    id,
-                    start,
-                };
-                let part = spread(hash) >> (self.shift - FILTER);
-                self.filter[part as usize / 64] |= 1 << (part % 64);
-            }
-        }
+        let at = self.slot_of(hash, b"", piece);
+        self.ambiguous |= self.slots[at] != EMPTY;
+        self.slots[at] = self.tag(hash) | (id + 1);
+        let part = spread(hash) >> (self.shift - FILTER);
+        self.filter[part as usize / 64] |= 1 << (part % 64);
+        Ok(())
     }
 
     fn end(&self) -> Result<u32> {
@@ -281,20 +239,37 @@ impl Pieces {
     }
 
     #[inline]
-    fn found(&self, slot: usize) -> Option<Found> {
-        let id = self.slots[slot].id;
-        let score = *self.scores.get(id as usize)?;
-        Some(Found { id, score })
+    fn found(&self, at: usize) -> Option<Found> {
+        let id = self.id_in(self.slots[at])?;
+        Some(Found {
+            id,
+            score: self.scores[id as usize],
+        })
+    }
+
+    #[inline]
+    fn id_in(&self, slot: u32) -> Option<u32> {
+        (slot & ((1 << self.id_bits) - 1)).checked_sub(1)
+    }
+
+    /// What a slot has of a hash, in its place.
+    #[inline]
+    fn tag(&self, hash: u64) -> u32 {
+        // The top of the hash chose the slot; this is from the middle.
+        ((spread(hash) >> 16) as u32) << self.id_bits
     }
 
     /// The slot that holds `prefix` and `piece`, or the empty one where they belong.
     #[inline]
     fn slot_of(&self, hash: u64, prefix: &[u8], piece: &[u8]) -> usize {
-        let wanted = tag(hash, prefix.len() + piece.len());
+        let wanted = self.tag(hash);
         let mut at = (spread(hash) >> self.shift) as usize;
         loop {
-            let slot = &self.slots[at];
-            if slot.id == EMPTY || (slot.tag == wanted && self.holds(slot, prefix, piece)) {
+            let slot = self.slots[at];
+            let Some(id) = self.id_in(slot) else {
+                return at;
+            };
+            if slot >> self.id_bits == wanted >> self.id_bits && self.holds(id, prefix, piece) {
                 return at;
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -302,14 +277,13 @@ impl Pieces {
     }
 
     #[inline]
-    fn holds(&self, slot: &Slot, prefix: &[u8], piece: &[u8]) -> bool {
-        let length = prefix.len() + piece.len();
-        // The tag has the length, unless it does not fit there.
-        if length >= 255 && self.get(slot.id).is_none_or(|held| held.len() != length) {
+    fn holds(&self, id: u32, prefix: &[u8], piece: &[u8]) -> bool {
+        let id = id as usize;
+        let held = &self.bytes[self.starts[id] as usize..self.starts[id + 1] as usize];
+        if held.len() != prefix.len() + piece.len() {
             return false;
         }
-        let start = slot.start as usize;
-        let (before, rest) = self.bytes[start..start + length].split_at(prefix.len());
+        let (before, rest) = held.split_at(prefix.len());
         (prefix.is_empty() || before == prefix) && same(rest, piece)
     }
 
@@ -381,11 +355,6 @@ fn hash_on(hash: u64, bytes: &[u8]) -> u64 {
 #[inline]
 fn spread(hash: u64) -> u64 {
     (hash ^ (hash >> 32)).wrapping_mul(SPREAD)
-}
-
-#[inline]
-fn tag(hash: u64, length: usize) -> u32 {
-    ((spread(hash) >> 16) as u32) << 8 | length.min(255) as u32
 }
 
 #[inline]
