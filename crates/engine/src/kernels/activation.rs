@@ -207,12 +207,12 @@ mod tests {
                     let rows = Rows::new(&mut x, 1, 2 * padded(width));
                     // SAFETY: the only user of the row.
                     unsafe { function.apply(isa, rows, 0..1, width, gated) };
-                    for i in 0..width {
+                    for (i, got) in x[..width].iter().enumerate() {
                         let factor = if gated { 0.5 + i as f64 } else { 1.0 };
                         let expected = definition(function, f64::from(number(i))) * factor;
                         let bound = 2e-6 * factor + expected.abs() * 1e-6;
                         assert!(
-                            (f64::from(x[i]) - expected).abs() <= bound,
+                            (f64::from(*got) - expected).abs() <= bound,
                             "{isa} {function:?}"
                         );
                     }

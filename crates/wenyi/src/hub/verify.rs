@@ -16,10 +16,16 @@ use crate::embed::{EmbedOptions, Embedder, Overflow, Role};
 use crate::progress::Progress;
 
 /// Golden vectors by model id.
-const GOLDEN: [(&str, &str); 1] = [(
-    "all-MiniLM-L6-v2",
-    include_str!("golden/all-MiniLM-L6-v2.json"),
-)];
+const GOLDEN: [(&str, &str); 2] = [
+    (
+        "all-MiniLM-L6-v2",
+        include_str!("golden/all-MiniLM-L6-v2.json"),
+    ),
+    (
+        "multilingual-e5-small",
+        include_str!("golden/multilingual-e5-small.json"),
+    ),
+];
 
 /// What a check of a model found.
 #[derive(Clone, Debug)]
