@@ -87,6 +87,7 @@ fn load(
         .unwrap_or_else(|| default_precision(isa, weights));
     let format = match precision {
         Precision::F32 => Format::F32,
+        Precision::Bf16 if isa.has_tiles() => Format::Bf16,
         Precision::Bf16 => Format::I16,
         Precision::Int8 => Format::I8,
     };

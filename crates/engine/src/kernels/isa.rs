@@ -83,6 +83,17 @@ impl Isa {
         self.0
     }
 
+    /// A level whose instructions the test answers for, by emulation.
+    #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn assumed(level: Level) -> Self {
+        Self(level)
+    }
+
+    /// True if 8-bit and bf16 products run on AMX tiles.
+    pub(crate) fn has_tiles(self) -> bool {
+        self.0 >= Level::Amx
+    }
+
     /// True if byte products want their activations shifted into unsigned bytes.
     pub(crate) fn unsigned_activations(self) -> bool {
         self.0 >= Level::Vnni
@@ -125,7 +136,7 @@ fn detected(level: Level) -> bool {
                 && has!("avx512vl")
         }
         Level::Vnni => detected(Level::Avx512) && has!("avx512vnni"),
-        Level::Amx => false,
+        Level::Amx => detected(Level::Vnni) && super::amx::usable(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The arithmetic, and the only home of unsafe code besides the memory map of the weights.
 //!
-//! Read in order: which instruction set ([`isa`]), its operations ([`simd`]), memory and threads
+//! Read in order: which instruction set ([`isa`]), its operations ([`simd`], tiles apart), memory and threads
 //! ([`buffer`], [`team`]), then the kernels in the order a layer uses them. Every kernel is written
 //! once over [`simd::Simd`] and agrees with a plain definition in its tests, on every instruction
 //! set that the machine has.
@@ -12,6 +12,8 @@
 
 pub(crate) mod isa;
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(crate) mod buffer;
 pub(crate) mod team;
 pub(crate) mod rows;

@@ -1,9 +1,12 @@
-//! The linear layer: activations times packed weights, plus bias, in three precisions.
+//! The linear layer: activations times packed weights, plus bias, in four formats.
 //!
 //! Weights are packed once, at load, into panels of 32 outputs, input by input, so that a tile reads
 //! them in one stream. The integer precisions scale each row of activations at run time and each
 //! output's weights at load; their sums are exact, so they do not depend on the instruction set.
+//! On AMX the 8-bit and bf16 panels are read by tiles (`amx`).
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod pack;
 mod quantize;
 pub(crate) mod tile;
@@ -27,6 +30,8 @@ pub(crate) enum Format {
     F32,
     /// 16-bit integers with a scale for each row: at least 10 significant bits, where bf16 has 8.
     I16,
+    /// bf16, on AMX tiles alone.
+    Bf16,
     /// 8-bit integers with a scale for each row.
     I8,
 }
@@ -42,6 +47,9 @@ enum Panels {
         /// The largest activation such that no sum can leave 32 bits.
         limit: f32,
     },
+    /// Pairs of inputs, padded to whole tiles.
+    Bf16(Buffer<u16>),
+    /// Quadruples of inputs, padded to whole tiles.
     I8 {
         weights: Buffer<i8>,
         scales: Buffer<f32>,
@@ -80,7 +88,7 @@ impl Input<'_> {
     }
 }
 
-/// Memory for the integer activations of some rows.
+/// Memory for the activations of some rows in a layer's format.
 #[derive(Debug)]
 pub(crate) struct InputScratch {
     words: Buffer<f32>,
@@ -162,6 +170,17 @@ impl Linear {
                     scales: scratch.scales,
                 };
             }
+            Panels::Bf16(_) => {
+                let round = quantize::Round {
+                    from,
+                    rows,
+                    features: self.in_features,
+                    words: scratch.words,
+                };
+                // SAFETY: as below.
+                unsafe { run(isa, round) };
+                return scratch;
+            }
             Panels::I16 { limit, .. } => (limit, Format::I16),
             Panels::I8 { .. } => (127.0, Format::I8),
         };
@@ -208,6 +227,11 @@ impl Linear {
             out,
             unsigned,
         };
+        #[cfg(target_arch = "x86_64")]
+        if isa.has_tiles() && matches!(self.panels, Panels::Bf16(_) | Panels::I8 { .. }) {
+            // SAFETY: checked above, and the caller's; the CPU has tiles.
+            return unsafe { run(isa, amx::ByTiles(job)) };
+        }
         // SAFETY: checked above, and the caller's.
         unsafe {
             run(isa, job);
@@ -250,6 +274,7 @@ impl Kernel for Multiply<'_> {
                         None,
                     );
                 }
+                Panels::Bf16(_) => unreachable!("bf16 without AMX; this is a bug"),
                 Panels::I8 {
                     weights,
                     scales,
@@ -297,7 +322,7 @@ unsafe fn prefetch<S: Simd>(from: *const u32, words: usize) {
 impl Multiply<'_> {
     /// # Safety
     ///
-    /// As [`Linear::multiply`]; `weights` are panels of `words` × PANEL words.
+    /// As [`Linear::multiply`]; `weights` are panels of `words` × PANEL words, and padding.
     #[inline(always)]
     unsafe fn panels_of<S: Simd, P: Product>(
         &self,
@@ -306,8 +331,9 @@ impl Multiply<'_> {
         scales: Scales<'_>,
         starts: Option<&[i32]>,
     ) {
+        let panel_words = words.next_multiple_of(P::UNIT);
         for panel in self.panels.clone() {
-            let next = weights.wrapping_add((panel + 1) * words * PANEL);
+            let next = weights.wrapping_add((panel + 1) * panel_words * PANEL);
             let mut word = 0;
             while word < words {
                 let part = word..(word + WORDS).min(words);
@@ -321,7 +347,7 @@ impl Multiply<'_> {
                         let factors = Factors {
                             a: self.input.words.at(row, part.start).cast_const().cast(),
                             a_stride: self.input.words.stride(),
-                            b: weights.add((panel * words + part.start) * PANEL),
+                            b: weights.add((panel * panel_words + part.start) * PANEL),
                             b_stride: PANEL,
                             words: part.len(),
                             start: starts.map(|starts| starts.as_ptr().add(panel * PANEL)),

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::quantize::to_bf16;
+use super::tile::TILE_WORDS;
 use super::{Format, Linear, Panels};
 use crate::Result;
 use crate::kernels::buffer::{Buffer, Number};
@@ -40,6 +42,13 @@ impl Linear {
                 let mut packed = Buffer::zeroed(width * in_features);
                 each_panel(team, weights, &mut packed, 1, |value, _| value, &|_, _| ())?;
                 Panels::F32(packed)
+            }
+            Format::Bf16 => {
+                let inputs = in_features.next_multiple_of(2 * TILE_WORDS);
+                let mut packed = Buffer::zeroed(width * inputs);
+                let convert = |value, _| to_bf16(value);
+                each_panel(team, weights, &mut packed, 2, convert, &|_, _| ())?;
+                Panels::Bf16(packed)
             }
             Format::I16 => pack_i16(team, weights)?,
             Format::I8 => pack_i8(team, weights)?,
@@ -98,7 +107,7 @@ fn activation_limit(magnitude: f32) -> f32 {
 fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
     let (out_features, in_features) = weights.shape();
     let width = out_features.next_multiple_of(PANEL);
-    let mut packed = Buffer::zeroed(width * in_features.next_multiple_of(4));
+    let mut packed = Buffer::zeroed(width * in_features.next_multiple_of(4 * TILE_WORDS));
     let mut scales = Buffer::zeroed(width);
     let mut sums = Buffer::zeroed(width);
     let mut starts = Buffer::zeroed(width);
@@ -152,7 +161,7 @@ fn to_integer(value: f32, largest: f32, limit: f32) -> f32 {
 }
 
 /// Packs panel by panel: `convert(value, largest of its output)` goes where a tile of words of
-/// `group` inputs reads it; `inspect(output, row)` sees every row of weights once.
+/// `group` inputs reads it, the panels sharing `packed` evenly; `inspect(output, row)` sees every row of weights once.
 fn each_panel<T: Number>(
     team: &Team,
     weights: &dyn WeightSource,
@@ -162,8 +171,9 @@ fn each_panel<T: Number>(
     inspect: &(dyn Fn(usize, &[f32]) + Sync),
 ) -> Result<()> {
     let (out_features, in_features) = weights.shape();
-    let panel_length = PANEL * in_features.next_multiple_of(group);
-    let panels = Rows::new(packed, out_features.div_ceil(PANEL), panel_length);
+    let num_panels = out_features.div_ceil(PANEL);
+    let panel_length = packed.len() / num_panels.max(1);
+    let panels = Rows::new(packed, num_panels, panel_length);
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     team.run(|_| {

@@ -1,8 +1,9 @@
-//! Rows of activations to integers, each row with a scale of its own.
+//! Rows of activations to integers, each row with a scale of its own, or to bf16.
 
 use std::ops::Range;
 
 use super::Format;
+use super::tile::TILE_WORDS;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
 
@@ -97,6 +98,55 @@ impl Quantize<'_> {
             [largest / self.limit, 0.0]
         }
     }
+}
+
+/// `words[row] = bf16(from[row])`, zeros up to the end of the last tile.
+pub(super) struct Round<'a> {
+    pub(super) from: Rows<'a, f32>,
+    pub(super) rows: Range<usize>,
+    pub(super) features: usize,
+    pub(super) words: Rows<'a, f32>,
+}
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let length = self.features.next_multiple_of(2 * TILE_WORDS);
+        for row in self.rows.clone() {
+            // SAFETY: the rows are the caller's alone; a row of words has room for `length` numbers
+            // of 32 bits, since whole tiles are no more than whole panels.
+            let (from, to) = unsafe {
+                let from = self.from.at(row, 0).cast_const();
+                let to = self.words.at(row, 0).cast::<u16>();
+                (
+                    std::slice::from_raw_parts(from, self.features),
+                    std::slice::from_raw_parts_mut(to, length),
+                )
+            };
+            let (to, padding) = to.split_at_mut(self.features);
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = to_bf16(*from);
+            }
+            // What lay there might read as NaN, which even a weight of zero does not silence.
+            padding.fill(0);
+        }
+    }
+}
+
+/// The upper half of `value`, rounded to nearest, ties to even; without branches, for vectors.
+#[inline(always)]
+pub(super) fn to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
+    // A NaN could be rounded into infinity or past the sign, so it is made quiet instead.
+    let chosen = if value.is_nan() {
+        bits | 0x40_0000
+    } else {
+        rounded
+    };
+    (chosen >> 16) as u16
 }
 
 /// The smallest and the largest value.

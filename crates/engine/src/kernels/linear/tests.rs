@@ -5,9 +5,9 @@ use crate::Result;
 use crate::kernels::rows::padded;
 use crate::kernels::team::Team;
 
-struct Dense<'a> {
-    weights: &'a [f32],
-    inputs: usize,
+pub(super) struct Dense<'a> {
+    pub(super) weights: &'a [f32],
+    pub(super) inputs: usize,
 }
 
 impl WeightSource for Dense<'_> {
@@ -20,7 +20,7 @@ impl WeightSource for Dense<'_> {
     }
 }
 
-fn number(seed: usize) -> f32 {
+pub(super) fn number(seed: usize) -> f32 {
     let mixed = (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 4001;
     (mixed as f32 - 2000.0) / 1500.0
 }
@@ -157,6 +157,20 @@ fn parts_of_rows_and_panels_do_not_touch_the_rest() {
         for (i, value) in out.iter().enumerate() {
             let inside = (2..5).contains(&(i / 96)) && (32..64).contains(&(i % 96));
             assert_eq!(*value == 7.0, !inside, "{isa} at {i}");
+        }
+    }
+}
+
+#[test]
+fn bf16_rounds_to_nearest_even() {
+    for bits in (0..=u32::MAX)
+        .step_by(8191)
+        .chain([0x7F80_0000, 0xFFFF_FFFF])
+    {
+        for bits in [bits, bits & 0xFFFF_0000 | 0x8000] {
+            let value = f32::from_bits(bits);
+            let got = quantize::to_bf16(value);
+            assert_eq!(got, half::bf16::from_f32(value).to_bits(), "{bits:#x}");
         }
     }
 }

@@ -6,8 +6,14 @@
 use crate::kernels::rows::PANEL;
 use crate::kernels::simd::Simd;
 
+/// Words of an AMX tile's row: what panels that tiles may read are padded to.
+pub(crate) const TILE_WORDS: usize = 16;
+
 /// How a word of activations meets a word of weights.
 pub(crate) trait Product: Copy + 'static {
+    /// A panel holds a multiple of this many words of each output; the last ones may be padding.
+    const UNIT: usize;
+
     /// What a lane sums up in.
     type Sum<S: Simd>: Copy;
 
@@ -62,6 +68,7 @@ pub(crate) trait Product: Copy + 'static {
 pub(crate) struct ByF32;
 
 impl Product for ByF32 {
+    const UNIT: usize = 1;
     type Sum<S: Simd> = S::F;
     type Weights<S: Simd> = S::F;
 
@@ -98,12 +105,13 @@ impl Product for ByF32 {
 
 /// Implements [`Product`] for a product of integers.
 macro_rules! integer_product {
-    ($(#[$doc:meta])* $name:ident, $dot:ident) => {
+    ($(#[$doc:meta])* $name:ident, $dot:ident, $unit:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub(crate) struct $name;
 
         impl Product for $name {
+            const UNIT: usize = $unit;
             type Sum<S: Simd> = S::I;
             type Weights<S: Simd> = S::I;
 
@@ -149,12 +157,14 @@ macro_rules! integer_product {
 integer_product!(
     /// Pairs of `i16`, summed in `i32`.
     ByI16,
-    dot_i16
+    dot_i16,
+    1
 );
 integer_product!(
     /// Quadruples of `i8`, summed in `i32`.
     ByI8,
-    dot_i8
+    dot_i8,
+    TILE_WORDS
 );
 
 /// Where the factors of a tile lie.
