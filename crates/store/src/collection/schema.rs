@@ -26,6 +26,12 @@ pub(crate) enum Contents {
 pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Contents> {
     let number = |sql| connection.query_row(sql, [], |row: &Row<'_>| row.get::<_, i64>(0));
     let read = || {
+        // One snapshot for the three: another process may be making the file just now. Inside a
+        // transaction of the caller's there is one already.
+        let _snapshot = match connection.is_autocommit() {
+            true => Some(connection.unchecked_transaction()?),
+            false => None,
+        };
         Ok((
             number("PRAGMA application_id")?,
             number("PRAGMA user_version")?,
