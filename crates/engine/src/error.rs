@@ -159,6 +159,20 @@ pub enum ErrorKind {
         /// What the model takes.
         max_length: usize,
     },
+    /// A conversation is empty or longer than its room.
+    #[error("the conversation has {tokens} tokens, expected 1 to {context}")]
+    ContextLength {
+        /// Prompt and answer.
+        tokens: usize,
+        /// What fits.
+        context: usize,
+    },
+    /// The model's chat template refused the messages, or is broken.
+    #[error("chat template: {reason}")]
+    ChatTemplate {
+        /// What it said.
+        reason: String,
+    },
     /// More or fewer dimensions asked for than the model has.
     #[error("{requested} dimensions asked for, the model has {available}")]
     Dimensions {
@@ -220,6 +234,10 @@ impl ErrorKind {
             Self::TooLong { .. } => "choose `--overflow truncate` or `--overflow split-mean`, \
                                      or cut the text into chunks"
                 .into(),
+            Self::ContextLength { .. } => {
+                "shorten the prompt, ask for fewer tokens, or open the model with a longer context"
+                    .into()
+            }
             Self::Dimensions { available, .. } => format!("choose 1 to {available}"),
             _ => return None,
         })

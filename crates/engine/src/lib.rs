@@ -10,6 +10,7 @@ pub mod weights;
 pub mod tokenizer;
 mod transformer;
 pub mod encoder;
+pub mod decoder;
 
 pub use kernels::isa::Isa;
 

@@ -27,6 +27,7 @@ use crate::weights::Weights;
 
 pub use description::{ModelDescription, Output, Pooling};
 pub use open::EncoderOptions;
+pub(crate) use open::{default_precision, threads};
 pub use options::{
     EmbedOptions, Embeddings, Fingerprint, Overflow, Precision, Relevance, Role, SparseEmbedding,
     TokenUsage,

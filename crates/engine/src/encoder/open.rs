@@ -177,7 +177,7 @@ fn describe(
     Ok(description)
 }
 
-fn threads(asked: Option<usize>) -> Result<usize> {
+pub(crate) fn threads(asked: Option<usize>) -> Result<usize> {
     /// More threads than any machine has cores is a slip of the finger.
     const MOST: usize = 1024;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -198,7 +198,7 @@ fn threads(asked: Option<usize>) -> Result<usize> {
 
 /// The fastest precision that keeps the model's quality: int8 for weights that have 8 bits or fewer
 /// already, 16-bit products where the CPU has fast ones, else `f32`.
-fn default_precision(isa: Isa, weights: &Weights) -> Precision {
+pub(crate) fn default_precision(isa: Isa, weights: &Weights) -> Precision {
     let quantised = |dtype| !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
     let is_quantised = weights.gguf().is_some()
         && weights

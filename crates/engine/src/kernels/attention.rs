@@ -20,7 +20,7 @@ const KEY_BLOCK: usize = 512;
 pub(crate) const QUERY_TILE: usize = 12;
 
 /// A score so low that its weight is zero, yet finite, so that differences stay numbers.
-const MASKED: f32 = -1.0e30;
+pub(super) const MASKED: f32 = -1.0e30;
 
 /// Which keys a query sees: those at most `before` positions before and `after` behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Reach {
         after: usize::MAX,
     };
 
-    fn of(self, query: usize, length: usize) -> Range<usize> {
+    pub(super) fn of(self, query: usize, length: usize) -> Range<usize> {
         query.saturating_sub(self.before)..query.saturating_add(self.after).min(length - 1) + 1
     }
 }
@@ -183,9 +183,9 @@ struct Attend<'a> {
 
 /// Running maximum and sum of a row's weights.
 #[derive(Clone, Copy)]
-struct Running {
-    maximum: f32,
-    sum: f32,
+pub(super) struct Running {
+    pub(super) maximum: f32,
+    pub(super) sum: f32,
 }
 
 impl Kernel for Attend<'_> {
@@ -383,7 +383,7 @@ unsafe fn store_tile<S: Simd, const ROWS: usize>(
 ///
 /// The CPU has `S`; both slices are whole panels.
 #[inline(always)]
-unsafe fn soften<S: Simd>(
+pub(super) unsafe fn soften<S: Simd>(
     before: Running,
     scale: f32,
     scores: &mut [f32],

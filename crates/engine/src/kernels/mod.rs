@@ -23,3 +23,4 @@ pub(crate) mod norm;
 pub(crate) mod activation;
 pub(crate) mod rope;
 pub(crate) mod attention;
+pub(crate) mod cached_attention;

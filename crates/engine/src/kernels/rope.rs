@@ -1,4 +1,5 @@
-//! Rotary position embedding, halves of a head rotated against each other (GPT-NeoX order).
+//! Rotary position embedding: halves of a head rotated against each other (GPT-NeoX order), or
+//! neighbours.
 
 use std::sync::{Arc, RwLock};
 
@@ -7,6 +8,7 @@ use std::sync::{Arc, RwLock};
 pub(crate) struct Table {
     length: usize,
     half: usize,
+    interleaved: bool,
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
@@ -23,23 +25,30 @@ impl Table {
 #[derive(Debug)]
 pub(crate) struct Rope {
     inverse_frequencies: Vec<f32>,
+    /// Factor of cosines and sines.
+    magnitude: f32,
+    interleaved: bool,
     table: RwLock<Arc<Table>>,
 }
 
+/// Frequencies `theta^(−2i / rotary_dim)`.
+pub(crate) fn inverse_frequencies(theta: f32, rotary_dim: usize) -> impl Iterator<Item = f32> {
+    // In f32 throughout, as the reference computes them: positions in the thousands would show
+    // the difference.
+    (0..rotary_dim / 2).map(move |i| {
+        #[expect(clippy::cast_precision_loss, reason = "a head's width")]
+        let exponent = (2 * i) as f32 / rotary_dim as f32;
+        1.0 / theta.powf(exponent)
+    })
+}
+
 impl Rope {
-    /// Frequencies `theta^(−2i / rotary_dim)`, positions divided by `linear_factor`.
-    pub(crate) fn new(theta: f32, rotary_dim: usize, linear_factor: f32) -> Self {
-        // In f32 throughout, as the reference computes them: positions in the thousands would show
-        // the difference.
-        let inverse_frequencies = (0..rotary_dim / 2)
-            .map(|i| {
-                #[expect(clippy::cast_precision_loss, reason = "a head's width")]
-                let exponent = (2 * i) as f32 / rotary_dim as f32;
-                1.0 / theta.powf(exponent) / linear_factor
-            })
-            .collect();
+    /// Of the given frequencies; cosines and sines are multiplied by `magnitude`.
+    pub(crate) fn of(inverse_frequencies: Vec<f32>, magnitude: f32, interleaved: bool) -> Self {
         Self {
             inverse_frequencies,
+            magnitude,
+            interleaved,
             table: RwLock::default(),
         }
     }
@@ -58,10 +67,15 @@ impl Rope {
                 .iter()
                 .map(move |frequency| position as f32 * frequency)
         });
-        let (sin, cos) = angles.map(f32::sin_cos).unzip();
+        let (mut sin, mut cos): (Vec<f32>, Vec<f32>) = angles.map(f32::sin_cos).unzip();
+        if self.magnitude != 1.0 {
+            let scaled = sin.iter_mut().chain(&mut cos);
+            scaled.for_each(|value| *value *= self.magnitude);
+        }
         let table = Arc::new(Table {
             length,
             half,
+            interleaved: self.interleaved,
             cos,
             sin,
         });
@@ -77,6 +91,13 @@ impl Table {
     /// Rotates one head in place.
     pub(crate) fn rotate(&self, position: usize, head: &mut [f32]) {
         let (cos, sin) = self.at(position);
+        if self.interleaved {
+            let (pairs, _) = head[..2 * self.half].as_chunks_mut::<2>();
+            for (([x, y], cos), sin) in pairs.iter_mut().zip(cos).zip(sin) {
+                (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
+            }
+            return;
+        }
         let (first, second) = head[..2 * self.half].split_at_mut(self.half);
         for (((x, y), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
             (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
@@ -90,7 +111,16 @@ mod tests {
 
     #[test]
     fn rotation_keeps_length_and_depends_on_the_distance_only() {
-        let rope = Rope::new(10_000.0, 8, 1.0);
+        for interleaved in [false, true] {
+            check(&Rope::of(
+                inverse_frequencies(10_000.0, 8).collect(),
+                1.0,
+                interleaved,
+            ));
+        }
+    }
+
+    fn check(rope: &Rope) {
         let table = rope.table(600);
         let dot = |p: usize, q: usize| {
             let (mut a, mut b) = (

@@ -79,4 +79,100 @@ pub(crate) struct Config {
     /// Positions are divided by this before the rotation.
     pub(crate) rope_linear_factor: f32,
     pub(crate) layers: Vec<LayerConfig>,
+    pub(crate) decoder: DecoderConfig,
+}
+
+impl Config {
+    /// Width of a head's values.
+    pub(crate) fn value_dim(&self) -> usize {
+        self.decoder.value_dim.unwrap_or(self.head_dim)
+    }
+}
+
+/// What only decoders have; the default is none of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct DecoderConfig {
+    pub(crate) rope_scaling: RopeScaling,
+    /// The scaling holds for the layers of this rotary base alone; for all if `None`.
+    pub(crate) scaled_theta: Option<f32>,
+    /// The rotated pairs are neighbours `(2i, 2i + 1)`, not `(i, i + rotary_dim / 2)`.
+    pub(crate) rope_interleaved: bool,
+    /// Width of a head's values where it is not `head_dim`.
+    pub(crate) value_dim: Option<usize>,
+    /// Keys and values come from a narrow latent vector (DeepSeek).
+    pub(crate) latent: Option<LatentConfig>,
+    pub(crate) experts: Option<ExpertsConfig>,
+}
+
+/// How rotary frequencies are changed for texts longer than those of the first training.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum RopeScaling {
+    /// They are not.
+    #[default]
+    None,
+    /// All divided by a factor.
+    Linear {
+        /// The factor.
+        factor: f32,
+    },
+    /// Llama 3: slow frequencies divided, fast ones kept, those between blended.
+    Llama3 {
+        /// The divisor.
+        factor: f32,
+        low_freq_factor: f32,
+        high_freq_factor: f32,
+        original: f32,
+    },
+    /// YaRN: blended by how often a frequency turns within the original length.
+    Yarn {
+        /// The divisor.
+        factor: f32,
+        beta_fast: f32,
+        beta_slow: f32,
+        original: f32,
+        /// Factor of cosines and sines.
+        attention_factor: f32,
+    },
+    /// Phi-3: a divisor for each frequency, one set up to the original length, one beyond.
+    Long {
+        short: Vec<f32>,
+        long: Vec<f32>,
+        original: usize,
+        /// Factor of cosines and sines.
+        attention_factor: f32,
+    },
+}
+
+/// Multi-head latent attention.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LatentConfig {
+    /// Width of the queries' latent vector, if they have one.
+    pub(crate) q_lora_rank: Option<usize>,
+    /// Width of the latent vector of keys and values.
+    pub(crate) kv_lora_rank: usize,
+    /// Columns of a head that carry no position, and those that do.
+    pub(crate) qk_nope_head_dim: usize,
+    pub(crate) qk_rope_head_dim: usize,
+}
+
+/// A feed-forward block of several experts, of which each token uses a few.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ExpertsConfig {
+    pub(crate) num_experts: usize,
+    pub(crate) num_experts_per_tok: usize,
+    pub(crate) moe_intermediate_size: usize,
+    /// Width of the expert that every token uses, 0 for none.
+    pub(crate) shared_intermediate_size: usize,
+    /// Layers with an ordinary block.
+    pub(crate) dense_layers: Vec<usize>,
+    /// Scores are sigmoids (DeepSeek V3) instead of a softmax.
+    pub(crate) sigmoid: bool,
+    /// Chosen weights are made to sum to one.
+    pub(crate) norm_topk_prob: bool,
+    pub(crate) routed_scaling_factor: f32,
+    /// Groups of experts, and how many of them may be chosen from.
+    pub(crate) n_group: usize,
+    pub(crate) topk_group: usize,
+    /// A group's score is the sum of its best two (DeepSeek V3), else its best.
+    pub(crate) group_by_two: bool,
 }

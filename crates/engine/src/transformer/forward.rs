@@ -42,7 +42,7 @@ impl Hidden<'_> {
 
 /// A step that every row takes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     AttentionNorm,
     QueryKeyValue,
     Rotate,
@@ -69,12 +69,12 @@ const AFTER_ATTENTION: [Step; 6] = [
 /// What stays the same during a pass: the batch, the rotations of each layer, and the matrices of
 /// all tokens.
 #[derive(Clone, Copy)]
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     batch: &'a Batch,
     tables: &'a [Option<Arc<Table>>],
     x: Rows<'a, f32>,
-    query_key_value: Rows<'a, f32>,
-    context: Rows<'a, f32>,
+    pub(super) query_key_value: Rows<'a, f32>,
+    pub(super) context: Rows<'a, f32>,
 }
 
 /// A member's own matrices; their rows stand for the rows of a block.
@@ -123,6 +123,7 @@ impl Transformer {
             context,
             packed,
             local,
+            ..
         } = scratch;
         let pass = self.lend(batch, &tables, (x, query_key_value, context));
         let everything = 0..batch.num_tokens();
@@ -172,6 +173,7 @@ impl Transformer {
             context,
             packed,
             local,
+            ..
         } = scratch;
         let pass = self.lend(batch, &tables, (x, query_key_value, context));
         let rows = batch.num_tokens();
@@ -228,7 +230,7 @@ impl Transformer {
 
     /// The row steps up to the attention of layer `index` (one past the last: up to the end), each
     /// with its layer.
-    fn steps(&self, index: usize) -> Vec<(usize, Step)> {
+    pub(super) fn steps(&self, index: usize) -> Vec<(usize, Step)> {
         let after = index.checked_sub(1).into_iter();
         let after = after.flat_map(|index| AFTER_ATTENTION.map(|step| (index, step)));
         let before = BEFORE_ATTENTION.map(|step| (index, step));
@@ -245,7 +247,7 @@ impl Transformer {
     /// # Safety
     ///
     /// Nobody else uses these rows of the shared matrices meanwhile.
-    unsafe fn chain(
+    pub(super) unsafe fn chain(
         &self,
         steps: &[(usize, Step)],
         rows: Range<usize>,
@@ -275,7 +277,7 @@ impl Transformer {
     }
 
     /// Takes a few rows through all `steps`, each step shared out among the team.
-    fn side_by_side(
+    pub(super) fn side_by_side(
         &self,
         team: &Team,
         steps: &[(usize, Step)],
@@ -287,6 +289,11 @@ impl Transformer {
         for (index, step) in steps {
             let layer = &self.layers[*index];
             let Some((linear, from, to)) = self.product(layer, *step, pass, own) else {
+                if rows == 1 {
+                    // SAFETY: the only thread at work.
+                    unsafe { self.row_step(*index, *step, 0..1, pass, own) };
+                    continue;
+                }
                 team.run(|rank| {
                     let share = team.share(rank, rows, 1);
                     // SAFETY: shares are disjoint.
@@ -434,7 +441,7 @@ impl Transformer {
         let borders = &pass.batch.cumulative_seq_lengths;
         for row in rows {
             let sequence = borders.partition_point(|border| *border <= row) - 1;
-            let position = row - borders[sequence];
+            let position = pass.batch.first_position(sequence) + row - borders[sequence];
             // SAFETY: the caller's row.
             let numbers = unsafe { pass.query_key_value.row(row) };
             let (queries, keys) = numbers.split_at_mut(heads.key_column());
@@ -481,7 +488,7 @@ impl Transformer {
         }
     }
 
-    fn lend<'a>(
+    pub(super) fn lend<'a>(
         &self,
         batch: &'a Batch,
         tables: &'a [Option<Arc<Table>>],
@@ -522,10 +529,10 @@ impl Transformer {
     }
 
     /// Token, position and type embeddings, summed and normalised.
-    fn embed_tokens(&self, batch: &Batch, x: Rows<'_, f32>) -> Result<()> {
+    pub(super) fn embed_tokens(&self, batch: &Batch, x: Rows<'_, f32>) -> Result<()> {
         let width = self.config.hidden_size;
         let table = self.embeddings.table()?;
-        for (first, length) in batch.sequences() {
+        for (sequence, (first, length)) in batch.sequences().enumerate() {
             let mut counted = 0;
             for token in first..first + length {
                 // SAFETY: `x` is borrowed for this call alone.
@@ -539,7 +546,7 @@ impl Transformer {
                 }
                 let position = match self.config.positions {
                     Positions::None => None,
-                    Positions::Learned => Some(token - first),
+                    Positions::Learned => Some(batch.first_position(sequence) + token - first),
                     Positions::FromPadding { padding_id } if id == padding_id => {
                         Some(padding_id as usize)
                     }
@@ -569,7 +576,7 @@ impl Transformer {
         Ok(())
     }
 
-    fn finish<'a>(&self, x: &'a mut [f32]) -> Hidden<'a> {
+    pub(super) fn finish<'a>(&self, x: &'a mut [f32]) -> Hidden<'a> {
         let (width, stride) = (self.config.hidden_size, padded(self.config.hidden_size));
         Hidden {
             values: x,

@@ -8,6 +8,8 @@ mod relative;
 pub(crate) mod load;
 mod scratch;
 mod forward;
+pub(crate) mod cache;
+mod cached;
 
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +35,8 @@ pub(crate) struct Batch {
     pub(crate) token_type_ids: Vec<u8>,
     /// Where each text begins, and the end of the last.
     pub(crate) cumulative_seq_lengths: Vec<usize>,
+    /// Tokens that came before each text in its conversation; empty if none did.
+    pub(crate) past: Vec<usize>,
 }
 
 impl Batch {
@@ -47,6 +51,19 @@ impl Batch {
         }
         self.input_ids.extend_from_slice(input_ids);
         self.cumulative_seq_lengths.push(self.input_ids.len());
+    }
+
+    /// Appends the next tokens of a conversation that has had `past` tokens.
+    pub(crate) fn push_after(&mut self, past: usize, input_ids: &[u32]) {
+        self.past
+            .resize(self.cumulative_seq_lengths.len().saturating_sub(1), 0);
+        self.push(input_ids, &[]);
+        self.past.push(past);
+    }
+
+    /// Position in its conversation of the first token of text `sequence`.
+    pub(crate) fn first_position(&self, sequence: usize) -> usize {
+        self.past.get(sequence).copied().unwrap_or(0)
     }
 
     pub(crate) fn num_tokens(&self) -> usize {
@@ -109,6 +126,8 @@ pub(crate) struct Transformer {
     embeddings: Embeddings,
     layers: Vec<Layer>,
     final_norm: Option<Norm>,
+    /// The rotation of conversations longer than those of the first training, if it differs.
+    long_rope: Option<Arc<Rope>>,
     relative_bias: Option<RelativeBias>,
     /// The bias spread out for the longest model input, made when first used.
     spread_bias: OnceLock<Vec<f32>>,

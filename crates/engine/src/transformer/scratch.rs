@@ -2,6 +2,7 @@
 
 use crate::kernels::attention::Heads;
 use crate::kernels::buffer::Buffer;
+use crate::kernels::cached_attention::AttendScratch;
 use crate::kernels::linear::InputScratch;
 use crate::kernels::rows::padded;
 
@@ -29,6 +30,7 @@ pub(crate) struct Scratch {
     pub(super) context: Buffer<f32>,
     pub(super) packed: Buffer<f32>,
     pub(super) local: Local,
+    pub(super) attend: AttendScratch,
 }
 
 impl Scratch {
@@ -50,6 +52,7 @@ impl Scratch {
             query_key_value: Buffer::zeroed(0),
             context: Buffer::zeroed(0),
             packed: Buffer::zeroed(0),
+            attend: AttendScratch::default(),
             local: Local {
                 hidden: Buffer::zeroed(hidden),
                 normed: Buffer::zeroed(hidden),
@@ -78,13 +81,13 @@ impl Transformer {
     /// Numbers in a row of queries, keys and values.
     pub(super) fn query_key_value_stride(&self) -> usize {
         self.heads().map_or(0, |heads| {
-            heads.value_column() + padded(heads.num_key_value_heads * heads.head_dim)
+            heads.value_column() + padded(heads.num_key_value_heads * self.config.value_dim())
         })
     }
 
     /// Numbers in a row of attention results.
     pub(super) fn context_stride(&self) -> usize {
-        padded(self.config.num_attention_heads * self.config.head_dim)
+        padded(self.config.num_attention_heads * self.config.value_dim())
     }
 
     /// Numbers in a row of the feed-forward block's inner layer.

@@ -20,8 +20,10 @@ use super::buffer::Buffer;
 use super::isa::Isa;
 use super::rows::{PANEL, Rows, padded};
 use super::simd::{Kernel, Simd, run};
+use super::team::Team;
 
 pub(crate) use pack::WeightSource;
+pub(crate) use quantize::to_bf16;
 
 /// The number format of a layer's products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +150,25 @@ impl Linear {
             let input = self.prepare(isa, from, 0..rows, scratch.lend(rows, self.in_features));
             self.multiply(isa, input, 0..rows, 0..self.num_panels(), to);
         }
+    }
+
+    /// The whole layer for `rows` rows on all members of `team`, `(from, to)` as in
+    /// [`Linear::apply`].
+    pub(crate) fn apply_together(
+        &self,
+        isa: Isa,
+        team: &Team,
+        rows: usize,
+        (from, to): (Rows<'_, f32>, Rows<'_, f32>),
+        scratch: Input<'_>,
+    ) {
+        // SAFETY: before the team starts, this is the only thread.
+        let input = unsafe { self.prepare(isa, from, 0..rows, scratch) };
+        team.run(|rank| {
+            let share = team.share(rank, self.num_panels(), 1);
+            // SAFETY: shares of panels are disjoint columns of `to`.
+            unsafe { self.multiply(isa, input, 0..rows, share, to) };
+        });
     }
 
     /// Turns the given rows of `from` into this layer's format. `f32` layers read `from` itself.

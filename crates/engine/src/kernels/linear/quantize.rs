@@ -137,7 +137,7 @@ impl Kernel for Round<'_> {
 
 /// The upper half of `value`, rounded to nearest, ties to even; without branches, for vectors.
 #[inline(always)]
-pub(super) fn to_bf16(value: f32) -> u16 {
+pub(crate) fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
     // A NaN could be rounded into infinity or past the sign, so it is made quiet instead.

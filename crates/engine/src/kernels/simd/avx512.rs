@@ -57,6 +57,13 @@ macro_rules! avx512 {
                 unsafe { _mm512_storeu_ps(target, value) }
             }
             #[inline(always)]
+            unsafe fn load_bf16(source: *const u16) -> __m512 {
+                unsafe {
+                    let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(source.cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+                }
+            }
+            #[inline(always)]
             unsafe fn add(a: __m512, b: __m512) -> __m512 {
                 unsafe { _mm512_add_ps(a, b) }
             }

@@ -33,6 +33,8 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn splat(value: f32) -> Self::F;
     unsafe fn load(source: *const f32) -> Self::F;
     unsafe fn store(target: *mut f32, value: Self::F);
+    /// `LANES` × bf16 as `f32`.
+    unsafe fn load_bf16(source: *const u16) -> Self::F;
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;

@@ -50,6 +50,12 @@ unsafe impl Simd for Portable {
         unsafe { target.cast::<F>().write_unaligned(value) }
     }
     #[inline(always)]
+    unsafe fn load_bf16(source: *const u16) -> F {
+        // SAFETY: valid for LANES elements.
+        let bits = unsafe { source.cast::<[u16; LANES]>().read_unaligned() };
+        bits.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    }
+    #[inline(always)]
     unsafe fn add(a: F, b: F) -> F {
         zip(a, b, |x, y| x + y)
     }

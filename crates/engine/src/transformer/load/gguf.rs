@@ -1,10 +1,13 @@
 //! GGUF metadata of the encoder families, as llama.cpp's converters write it.
 
+use super::hugging_face::CAUSAL;
 use super::names::{self, Names};
 use crate::kernels::activation::Activation;
 use crate::kernels::attention::Reach;
 use crate::kernels::norm::NormKind;
-use crate::transformer::config::{BlockKind, Config, LayerConfig, Positions};
+use crate::transformer::config::{
+    BlockKind, Config, DecoderConfig, LayerConfig, Positions, RopeScaling,
+};
 use crate::weights::Weights;
 use crate::weights::gguf::Metadata;
 use crate::{Error, Result};
@@ -19,9 +22,13 @@ pub(super) fn describe(metadata: &Metadata, weights: &Weights) -> Result<(Config
     match architecture {
         "bert" => Ok((bert(&keys, weights)?, names::GGUF_BERT)),
         "nomic-bert" => Ok((nomic_bert(&keys, weights)?, names::GGUF_NOMIC_BERT)),
+        "llama" => Ok((llama(&keys, weights)?, names::GGUF_QWEN3)),
+        "qwen2" => Ok((qwen2(&keys, weights)?, names::GGUF_QWEN3)),
         "qwen3" => Ok((qwen3(&keys, weights)?, names::GGUF_QWEN3)),
+        "gemma3" => Ok((gemma3(&keys, weights)?, names::GGUF_GEMMA3)),
+        "phi3" => Ok((phi3(&keys, weights)?, names::GGUF_PHI3)),
         other => {
-            let expected = "`bert`, `nomic-bert` or `qwen3`";
+            let expected = "`bert`, `nomic-bert`, `llama`, `qwen2`, `qwen3`, `gemma3` or `phi3`";
             Err(Error::unsupported("general.architecture", other, expected))
         }
     }
@@ -125,6 +132,7 @@ fn common(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
         relative_attention_num_buckets: None,
         rotary_dim: head_dim,
         rope_linear_factor: 1.0,
+        decoder: DecoderConfig::default(),
         layers: vec![
             LayerConfig {
                 reach: Reach::ALL,
@@ -165,16 +173,22 @@ fn nomic_bert(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
     })
 }
 
-fn qwen3(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
+/// What Llama and all its kin share.
+fn rms_decoder(keys: &Keys<'_>, weights: &Weights, default_theta: f32) -> Result<Config> {
     let mut config = common(keys, weights)?;
-    let reach = Reach {
-        before: usize::MAX,
-        after: 0,
+    let reach = match keys.optional_count("attention.sliding_window")? {
+        Some(window) if window > 0 => Reach {
+            before: window - 1,
+            after: 0,
+        },
+        _ => CAUSAL,
     };
-    config.layers.fill(LayerConfig {
-        reach,
-        rope_theta: Some(rope_theta(keys, 1_000_000.0)?),
-    });
+    let rope_theta = Some(keys.number("rope.freq_base", default_theta)?);
+    config.layers.fill(LayerConfig { reach, rope_theta });
+    config.rotary_dim = keys
+        .optional_count("rope.dimension_count")?
+        .unwrap_or(config.head_dim);
+    config.decoder.rope_scaling = rope_scaling(keys, weights, config.max_positions)?;
     Ok(Config {
         norm_kind: NormKind::Rms,
         norm_eps: keys.number("attention.layer_norm_rms_epsilon", 1e-6)?,
@@ -183,7 +197,98 @@ fn qwen3(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
         final_norm: true,
         activation: Activation::Silu,
         gated: true,
-        query_key_norm: true,
         ..config
+    })
+}
+
+/// The scaling that the metadata names, or that a table of divisors in the file amounts to.
+#[expect(clippy::cast_precision_loss, reason = "lengths far below 2²⁴")]
+fn rope_scaling(keys: &Keys<'_>, weights: &Weights, longest: usize) -> Result<RopeScaling> {
+    let factors = |name: &str| weights.get(name).map(|tensor| tensor.to_f32()).transpose();
+    if let Some(factors) = factors("rope_freqs.weight")? {
+        return Ok(RopeScaling::Long {
+            short: factors.clone(),
+            long: factors,
+            original: usize::MAX,
+            attention_factor: 1.0,
+        });
+    }
+    let original = keys.optional_count("rope.scaling.original_context_length")?;
+    let original = original.unwrap_or(longest);
+    if let (Some(short), Some(long)) = (
+        factors("rope_factors_short.weight")?,
+        factors("rope_factors_long.weight")?,
+    ) {
+        let attention_factor = keys.number("rope.scaling.attn_factor", 1.0)?;
+        return Ok(RopeScaling::Long {
+            short,
+            long,
+            original,
+            attention_factor,
+        });
+    }
+    let key = keys.key("rope.scaling.type");
+    let factor = keys.number("rope.scaling.factor", 1.0)?;
+    match keys.metadata.str(&key)? {
+        None | Some("none") => Ok(RopeScaling::None),
+        Some("linear") => Ok(RopeScaling::Linear { factor }),
+        Some("yarn") => Ok(RopeScaling::Yarn {
+            factor,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            original: original as f32,
+            attention_factor: super::rope::yarn_magnitude(factor, 1.0),
+        }),
+        Some(other) => Err(Error::unsupported(key, other, "`none`, `linear` or `yarn`")),
+    }
+}
+
+/// llama.cpp stores the rows of queries and keys so that rotated pairs are neighbours.
+fn llama(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
+    let mut config = rms_decoder(keys, weights, 10_000.0)?;
+    config.decoder.rope_interleaved = true;
+    Ok(config)
+}
+
+fn qwen2(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
+    rms_decoder(keys, weights, 1_000_000.0)
+}
+
+fn phi3(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
+    rms_decoder(keys, weights, 10_000.0)
+}
+
+/// Norm weights are stored plus one. Five layers see a window, every sixth sees everything; the
+/// file does not say so, nor the base of the windowed layers' rotation.
+#[expect(clippy::cast_precision_loss, reason = "a model's width")]
+fn gemma3(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
+    const PERIOD: usize = 6;
+    const LOCAL_THETA: f32 = 10_000.0;
+    let mut config = rms_decoder(keys, weights, 1_000_000.0)?;
+    let full_theta = config.layers.first().and_then(|layer| layer.rope_theta);
+    for (index, layer) in config.layers.iter_mut().enumerate() {
+        if (index + 1) % PERIOD == 0 {
+            layer.reach = CAUSAL;
+        } else {
+            layer.rope_theta = Some(LOCAL_THETA);
+        }
+    }
+    config.decoder.scaled_theta = full_theta;
+    config.query_key_norm = true;
+    config.block = BlockKind::Sandwich;
+    config.activation = Activation::GeluTanh;
+    config.embedding_scale = (config.hidden_size as f32).sqrt();
+    // Gemma 3 27B alone divides by the width of its hidden states a head instead of the head's.
+    if config.layers.len() == 62 {
+        let width = config.hidden_size / config.num_attention_heads;
+        config.attention_scale = 1.0 / (width as f32).sqrt();
+    }
+    Ok(config)
+}
+
+fn qwen3(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
+    Ok(Config {
+        query_key_norm: true,
+        ..rms_decoder(keys, weights, 1_000_000.0)?
     })
 }

@@ -2,16 +2,18 @@
 
 use serde_json::json;
 
+use super::decoders;
 use super::fields::Fields;
 use super::names::{self, Names};
 use crate::kernels::activation::Activation;
 use crate::kernels::attention::Reach;
 use crate::kernels::norm::NormKind;
-use crate::transformer::config::{BlockKind, Config, LayerConfig, Positions};
+use crate::transformer::config::{BlockKind, Config, DecoderConfig, LayerConfig, Positions};
 use crate::{Error, Result};
 
 const KNOWN: &str = "`bert`, `roberta`, `xlm-roberta`, `camembert`, `distilbert`, `mpnet`, \
-                     `modernbert`, `nomic_bert`, `qwen3`, `gemma3_text` or `clip_text_model`";
+                     `modernbert`, `nomic_bert`, `clip_text_model`, `llama`, `mistral`, `qwen2`, `qwen3`, \
+                     `gemma3_text`, `phi3` or `gpt2`";
 
 /// Reads the description and chooses the names.
 pub(super) fn describe(fields: &Fields) -> Result<(Config, Names)> {
@@ -30,11 +32,12 @@ pub(super) fn describe(fields: &Fields) -> Result<(Config, Names)> {
             Some(text) => Ok((clip_text(&text)?, names::CLIP_TEXT)),
             None => Err(Error::unsupported("text_config", "absent", "an object")),
         },
-        other => Err(Error::unsupported("model_type", other, KNOWN)),
+        other => decoders::describe(fields, other)?
+            .ok_or_else(|| Error::unsupported("model_type", other, KNOWN)),
     }
 }
 
-fn activation(fields: &Fields, name: &str) -> Result<Activation> {
+pub(super) fn activation(fields: &Fields, name: &str) -> Result<Activation> {
     let value = fields.text(name).unwrap_or("absent");
     Activation::by_name(value).ok_or_else(|| {
         Error::unsupported(
@@ -46,7 +49,7 @@ fn activation(fields: &Fields, name: &str) -> Result<Activation> {
 }
 
 /// Head width from hidden size and heads, which must divide it.
-fn head_dim(hidden_size: usize, num_attention_heads: usize) -> Result<usize> {
+pub(super) fn head_dim(hidden_size: usize, num_attention_heads: usize) -> Result<usize> {
     if hidden_size.is_multiple_of(num_attention_heads) {
         return Ok(hidden_size / num_attention_heads);
     }
@@ -59,7 +62,7 @@ fn head_dim(hidden_size: usize, num_attention_heads: usize) -> Result<usize> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a head's width")]
-fn inverse_root(width: usize) -> f32 {
+pub(super) fn inverse_root(width: usize) -> f32 {
     1.0 / (width as f32).sqrt()
 }
 
@@ -96,6 +99,7 @@ fn post_norm(fields: &Fields, model_type: &str, spelling: &Spelling) -> Result<C
         relative_attention_num_buckets: None,
         rotary_dim: 0,
         rope_linear_factor: 1.0,
+        decoder: DecoderConfig::default(),
         layers: vec![
             LayerConfig {
                 reach: Reach::ALL,
@@ -244,6 +248,7 @@ fn nomic_bert(fields: &Fields) -> Result<Config> {
         relative_attention_num_buckets: None,
         rotary_dim: head_dim,
         rope_linear_factor: 1.0,
+        decoder: DecoderConfig::default(),
         layers: vec![layer; fields.count_of(&["num_hidden_layers", "n_layer"])?],
     })
 }
@@ -312,12 +317,17 @@ fn modernbert(fields: &Fields) -> Result<Config> {
         relative_attention_num_buckets: None,
         rotary_dim: head_dim,
         rope_linear_factor: 1.0,
+        decoder: DecoderConfig::default(),
         layers,
     })
 }
 
 /// The common part of Qwen 3 and Gemma 3: RMS norm, gated, grouped heads, norms of queries and keys.
-fn rms_decoder(fields: &Fields, model_type: &str, activation_name: &str) -> Result<Config> {
+pub(super) fn rms_decoder(
+    fields: &Fields,
+    model_type: &str,
+    activation_name: &str,
+) -> Result<Config> {
     let hidden_size = fields.count("hidden_size")?;
     let num_attention_heads = fields.count("num_attention_heads")?;
     let head_dim = match fields.optional_count("head_dim")? {
@@ -357,12 +367,13 @@ fn rms_decoder(fields: &Fields, model_type: &str, activation_name: &str) -> Resu
         relative_attention_num_buckets: None,
         rotary_dim: head_dim,
         rope_linear_factor: 1.0,
+        decoder: DecoderConfig::default(),
         layers: Vec::new(),
     })
 }
 
 /// Every key up to the query itself.
-const CAUSAL: Reach = Reach {
+pub(super) const CAUSAL: Reach = Reach {
     before: usize::MAX,
     after: 0,
 };

@@ -1,17 +1,19 @@
 //! From a model's files to a [`Transformer`].
 
+mod decoders;
 mod fields;
 mod gguf;
 mod hugging_face;
 mod names;
 mod parts;
+mod rope;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use self::names::Names;
 use self::parts::{Part, Stacked};
-use super::config::Config;
+use super::config::{Config, RopeScaling};
 use super::relative::RelativeBias;
 use super::{Embeddings, Layer, Transformer};
 use crate::kernels::attention::Heads;
@@ -71,6 +73,36 @@ impl Source {
             prefix,
             names,
         })
+    }
+
+    /// Refuses models whose tokens see what comes after them.
+    pub(crate) fn must_be_causal(&self) -> Result<()> {
+        if self
+            .config
+            .layers
+            .iter()
+            .all(|layer| layer.reach.after == 0)
+        {
+            return Ok(());
+        }
+        let expected = "a model that writes text, such as `llama` or `qwen3`";
+        Err(Error::unsupported(
+            "model_type",
+            self.config.model_type.as_str(),
+            expected,
+        ))
+    }
+
+    /// The layer that turns a hidden state into a score for each token: the token table, unless the
+    /// file has one of its own.
+    pub(crate) fn head(&self, target: &Target<'_>) -> Result<Linear> {
+        let (vocab_size, hidden_size) = (self.config.vocab_size, self.config.hidden_size);
+        let is_there = |name: &&str| self.weights.get(&format!("{name}.weight")).is_some();
+        let tokens = self.name(self.names.token_embeddings);
+        let tied = tokens.strip_suffix(".weight").unwrap_or(&tokens);
+        let own = ["lm_head", "output"].into_iter().find(is_there);
+        let part = Part::whole(own.unwrap_or(tied).to_owned(), vocab_size);
+        self.linear(target, &[part], hidden_size)
     }
 
     fn name(&self, name: &str) -> String {
@@ -159,11 +191,7 @@ impl Transformer {
             if let Some((_, rope)) = ropes.iter().find(|(known, _)| *known == theta) {
                 return Arc::clone(rope);
             }
-            let rope = Arc::new(Rope::new(
-                theta,
-                config.rotary_dim,
-                config.rope_linear_factor,
-            ));
+            let rope = Arc::new(rope::rope(&config, theta, false));
             ropes.push((theta, Arc::clone(&rope)));
             rope
         };
@@ -180,6 +208,11 @@ impl Transformer {
             (true, Some(name)) => source.required_norm(name, config.hidden_size)?,
             _ => None,
         };
+        let long_rope = config.layers.first().and_then(|layer| {
+            let is_long = matches!(config.decoder.rope_scaling, RopeScaling::Long { .. });
+            let theta = layer.rope_theta.filter(|_| is_long)?;
+            Some(Arc::new(rope::rope(&config, theta, true)))
+        });
         let relative_bias = relative_bias(source)?;
         let spread_bias = OnceLock::new();
         let isa = target.isa;
@@ -189,6 +222,7 @@ impl Transformer {
             embeddings,
             layers,
             final_norm,
+            long_rope,
             relative_bias,
             spread_bias,
         })
@@ -256,6 +290,8 @@ fn load_layer(
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let queries = config.num_attention_heads * config.head_dim;
     let keys = config.num_key_value_heads * config.head_dim;
+    let contexts = config.num_attention_heads * config.value_dim();
+    let whole = |name, rows| Part::whole(name, rows).stored(names.transposed);
     let heads = Heads {
         num_heads: config.num_attention_heads,
         num_key_value_heads: config.num_key_value_heads,
@@ -279,8 +315,12 @@ fn load_layer(
     let query_key_value = names.query_key_value.parts(&full, [queries, keys, keys]);
     let up = match (names.gate, config.gated) {
         (Some(gate), true) => gate.parts(&full, [inner, inner]),
-        _ => vec![Part::whole(full(names.up), inner)],
+        _ => vec![whole(full(names.up), inner)],
     };
+    let query_key_value = query_key_value.into_iter();
+    let query_key_value: Vec<_> = query_key_value
+        .map(|part| part.stored(names.transposed))
+        .collect();
     let head_norm =
         |name: Option<&'static str>| norm(name.filter(|_| config.query_key_norm), config.head_dim);
     Ok(Layer {
@@ -290,11 +330,11 @@ fn load_layer(
         query_key_value: source.linear(target, &query_key_value, hidden)?,
         query_norm: head_norm(names.query_norm)?,
         key_norm: head_norm(names.key_norm)?,
-        output: source.linear(target, &[Part::whole(full(names.output), hidden)], queries)?,
+        output: source.linear(target, &[whole(full(names.output), hidden)], contexts)?,
         post_attention_norm: norm(names.post_attention_norm, hidden)?,
         feed_forward_norm: norm(names.feed_forward_norm, hidden)?,
         up: source.linear(target, &up, hidden)?,
-        down: source.linear(target, &[Part::whole(full(names.down), hidden)], inner)?,
+        down: source.linear(target, &[whole(full(names.down), hidden)], inner)?,
         post_feed_forward_norm: norm(names.post_feed_forward_norm, hidden)?,
     })
 }

@@ -38,6 +38,8 @@ pub(super) struct LayerNames {
     pub(super) up: &'static str,
     pub(super) down: &'static str,
     pub(super) post_feed_forward_norm: Option<&'static str>,
+    /// Weights are stored `[in, out]` (GPT-2).
+    pub(super) transposed: bool,
 }
 
 /// `N` layers over one input: tensors of their own, or slices of one.
@@ -105,6 +107,7 @@ pub(super) const BERT: Names = Names {
         up: "intermediate.dense",
         down: "output.dense",
         post_feed_forward_norm: Some("output.LayerNorm"),
+        transposed: false,
     },
     final_norm: None,
     relative_bias: None,
@@ -199,6 +202,7 @@ pub(super) const QWEN3: Names = Names {
         up: "mlp.up_proj",
         down: "mlp.down_proj",
         post_feed_forward_norm: None,
+        transposed: false,
     },
     final_norm: Some("norm"),
     relative_bias: None,
@@ -285,4 +289,51 @@ pub(super) const GGUF_QWEN3: Names = Names {
     },
     final_norm: Some("output_norm"),
     ..QWEN3
+};
+
+pub(super) const PHI3: Names = Names {
+    layer: LayerNames {
+        query_key_value: Fused::Together("self_attn.qkv_proj"),
+        gate: Some(Fused::Together("mlp.gate_up_proj")),
+        ..QWEN3.layer
+    },
+    ..QWEN3
+};
+
+pub(super) const GPT2: Names = Names {
+    prefixes: &["transformer.", "", "model."],
+    token_embeddings: "wte.weight",
+    position_embeddings: Some("wpe.weight"),
+    layer: LayerNames {
+        stem: "h.{}.",
+        attention_norm: Some("ln_1"),
+        query_key_value: Fused::Together("attn.c_attn"),
+        output: "attn.c_proj",
+        feed_forward_norm: Some("ln_2"),
+        gate: None,
+        up: "mlp.c_fc",
+        down: "mlp.c_proj",
+        transposed: true,
+        ..QWEN3.layer
+    },
+    final_norm: Some("ln_f"),
+    ..QWEN3
+};
+
+pub(super) const GGUF_GEMMA3: Names = Names {
+    layer: LayerNames {
+        post_attention_norm: Some("post_attention_norm"),
+        post_feed_forward_norm: Some("post_ffw_norm"),
+        ..GGUF_QWEN3.layer
+    },
+    ..GGUF_QWEN3
+};
+
+pub(super) const GGUF_PHI3: Names = Names {
+    layer: LayerNames {
+        query_key_value: Fused::Together("attn_qkv"),
+        gate: Some(Fused::Together("ffn_up")),
+        ..GGUF_QWEN3.layer
+    },
+    ..GGUF_QWEN3
 };

@@ -15,6 +15,8 @@ pub(super) struct Part<'a> {
     /// Which rows of how many.
     rows: Range<usize>,
     of: usize,
+    /// The tensor is `[in, out]`.
+    transposed: bool,
 }
 
 impl Part<'_> {
@@ -29,13 +31,27 @@ impl Part<'_> {
             name: name.into(),
             rows,
             of,
+            transposed: false,
         }
     }
+
+    /// The same rows of a tensor that may be stored `[in, out]`.
+    pub(super) fn stored(self, transposed: bool) -> Self {
+        Self { transposed, ..self }
+    }
+}
+
+/// The rows of a part.
+struct Placed<'a> {
+    tensor: Tensor<'a>,
+    rows: Range<usize>,
+    /// The whole tensor turned over, where it is stored `[in, out]`.
+    turned: Option<Vec<f32>>,
 }
 
 /// Parts one under the other, each but the last padded with zero rows to whole panels.
 pub(super) struct Stacked<'a> {
-    parts: Vec<(Tensor<'a>, Range<usize>)>,
+    parts: Vec<Placed<'a>>,
     inputs: usize,
     bias: Vec<f32>,
 }
@@ -49,11 +65,13 @@ impl<'a> Stacked<'a> {
             bias: Vec::new(),
         };
         for part in parts {
-            let tensor = tensor(
-                weights,
-                &format!("{}.weight", part.name),
-                &[part.of, inputs],
-            )?;
+            let name = format!("{}.weight", part.name);
+            let (tensor, turned) = if part.transposed {
+                let tensor = tensor(weights, &name, &[inputs, part.of])?;
+                (tensor, Some(turn_over(&tensor.to_f32()?, part.of)))
+            } else {
+                (tensor(weights, &name, &[part.of, inputs])?, None)
+            };
             let bias_name = format!("{}.bias", part.name);
             let bias = match weights.get(&bias_name) {
                 Some(_) => self::tensor(weights, &bias_name, &[part.of])?.to_f32()?
@@ -65,7 +83,12 @@ impl<'a> Stacked<'a> {
                 .bias
                 .resize(stacked.bias.len().next_multiple_of(PANEL), 0.0);
             stacked.bias.extend(bias);
-            stacked.parts.push((tensor, part.rows.clone()));
+            let rows = part.rows.clone();
+            stacked.parts.push(Placed {
+                tensor,
+                rows,
+                turned,
+            });
         }
         Ok(stacked)
     }
@@ -83,7 +106,12 @@ impl WeightSource for Stacked<'_> {
 
     fn row(&self, row: usize, into: &mut [f32]) -> Result<()> {
         let mut first = 0;
-        for (tensor, rows) in &self.parts {
+        for Placed {
+            tensor,
+            rows,
+            turned,
+        } in &self.parts
+        {
             let end = first + padded(rows.len());
             if row < end {
                 let offset = row - first;
@@ -91,13 +119,24 @@ impl WeightSource for Stacked<'_> {
                     into.fill(0.0);
                     return Ok(());
                 }
-                return finite_row(tensor, rows.start + offset, into);
+                let row = rows.start + offset;
+                if let Some(turned) = turned {
+                    into.copy_from_slice(&turned[row * self.inputs..][..self.inputs]);
+                    return Ok(());
+                }
+                return finite_row(tensor, row, into);
             }
             first = end;
         }
         into.fill(0.0);
         Ok(())
     }
+}
+
+/// Rows of `width` numbers as columns.
+fn turn_over(values: &[f32], width: usize) -> Vec<f32> {
+    let column = |index| values.iter().skip(index).step_by(width).copied();
+    (0..width).flat_map(column).collect()
 }
 
 fn finite_row(tensor: &Tensor<'_>, row: usize, into: &mut [f32]) -> Result<()> {

@@ -1,0 +1,265 @@
+//! From a prompt to an answer, token by token.
+
+use std::ops::ControlFlow;
+
+use super::sampler::{Sampler, SamplingOptions};
+use super::score::log_sum_exp;
+use super::text::{Channel, Detokenizer, StopFilter, ThinkSplitter};
+use super::{Decoder, Session};
+use crate::Result;
+
+/// How an answer is written.
+#[derive(Clone, Debug)]
+pub struct GenerateOptions {
+    /// How tokens are chosen.
+    pub sampling: SamplingOptions,
+    /// Most tokens of the answer; `None` for as many as the session has room for.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Report each token's probability, and those of this many best ones.
+    pub logprobs: Option<usize>,
+    /// Split `<think>…</think>` from the answer.
+    pub split_reasoning: bool,
+    /// Go on after the token that ends an answer.
+    pub ignore_end: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            sampling: SamplingOptions::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            logprobs: None,
+            split_reasoning: true,
+            ignore_end: false,
+        }
+    }
+}
+
+/// A piece of an answer: whole characters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// What it belongs to.
+    pub channel: Channel,
+    /// The text, never empty.
+    pub text: String,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it, or a stop string came.
+    Stop,
+    /// `max_tokens` or the context was reached.
+    Length,
+    /// The receiver wanted no more.
+    Cancelled,
+}
+
+/// A token, and the natural logarithm of its probability before the sampling options.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub id: u32,
+    /// Its spelling as text.
+    pub text: String,
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+    /// The best tokens in its place, best first; their own lists are empty.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The answer.
+    pub content: String,
+    /// What the model thought before.
+    pub reasoning: String,
+    /// The tokens, the one that ended it included.
+    pub ids: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of the prompt that the session held already.
+    pub cached_tokens: usize,
+    /// If asked for, one for each of `ids`.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+impl Decoder {
+    /// Answers `prompt` in `session`; `on_piece` sees the text as it grows and may stop it. What
+    /// the session holds of the prompt is not read again.
+    ///
+    /// # Errors
+    ///
+    /// If the prompt is empty or leaves no room in the session, or the tokenizer fails.
+    pub fn generate(
+        &self,
+        session: &mut Session,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        on_piece: &mut dyn FnMut(&Piece) -> ControlFlow<()>,
+    ) -> Result<Generation> {
+        let room = session.capacity().saturating_sub(prompt.len());
+        let most = options.max_tokens.unwrap_or(room).min(room);
+        // One more than the prompt, so that a prompt which leaves no room is refused.
+        let cached = self.resume(session, prompt, prompt.len() + most.max(1))?;
+        let mut answer = Answer::new(self, prompt, options, on_piece)?;
+        answer.generation.cached_tokens = cached;
+        let mut logits = self.read(session, &prompt[cached..])?;
+        while answer.generation.ids.len() < most {
+            let id = answer.choose(&mut logits)?;
+            if self.end_ids.contains(&id) && !options.ignore_end {
+                answer.generation.finish = Finish::Stop;
+                break;
+            }
+            if answer.push(id)?.is_break() {
+                break;
+            }
+            if answer.generation.ids.len() < most {
+                logits = self.read(session, &[id])?;
+            }
+        }
+        answer.end()
+    }
+}
+
+/// An answer in the making.
+struct Answer<'a> {
+    decoder: &'a Decoder,
+    options: &'a GenerateOptions,
+    on_piece: &'a mut dyn FnMut(&Piece) -> ControlFlow<()>,
+    sampler: Sampler,
+    detokenizer: Detokenizer,
+    stops: StopFilter,
+    splitter: Option<ThinkSplitter>,
+    generation: Generation,
+}
+
+impl<'a> Answer<'a> {
+    fn new(
+        decoder: &'a Decoder,
+        prompt: &[u32],
+        options: &'a GenerateOptions,
+        on_piece: &'a mut dyn FnMut(&Piece) -> ControlFlow<()>,
+    ) -> Result<Self> {
+        /// The tag that a template may open has a few tokens at most.
+        const TAIL: usize = 16;
+        let tail = &prompt[prompt.len().saturating_sub(TAIL)..];
+        let tail = decoder.tokenizer.decode(tail, false)?;
+        Ok(Self {
+            decoder,
+            options,
+            on_piece,
+            sampler: Sampler::new(&options.sampling, prompt),
+            detokenizer: Detokenizer::default(),
+            stops: StopFilter::new(&options.stop),
+            splitter: options.split_reasoning.then(|| ThinkSplitter::after(&tail)),
+            generation: Generation {
+                content: String::new(),
+                reasoning: String::new(),
+                ids: Vec::new(),
+                finish: Finish::Length,
+                prompt_tokens: prompt.len(),
+                cached_tokens: 0,
+                logprobs: Vec::new(),
+            },
+        })
+    }
+
+    /// The next token.
+    fn choose(&mut self, logits: &mut [f32]) -> Result<u32> {
+        let before = self.options.logprobs.map(|_| logits.to_vec());
+        let id = self.sampler.next(logits);
+        self.generation.ids.push(id);
+        if let (Some(before), Some(count)) = (before, self.options.logprobs) {
+            let entry = self.logprob(&before, id, count)?;
+            self.generation.logprobs.push(entry);
+        }
+        Ok(id)
+    }
+
+    fn logprob(&self, logits: &[f32], id: u32, count: usize) -> Result<TokenLogprob> {
+        let total = log_sum_exp(logits);
+        let entry = |id: u32, top| {
+            Ok(TokenLogprob {
+                id,
+                text: self.decoder.tokenizer.decode(&[id], false)?,
+                logprob: logits[id as usize] - total,
+                top,
+            })
+        };
+        let mut order: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
+        let count = count.min(order.len());
+        let descending = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        if count > 0 {
+            order.select_nth_unstable_by(count - 1, descending);
+        }
+        order.truncate(count);
+        order.sort_unstable_by(descending);
+        let top = order.into_iter().map(|(_, id)| entry(id, Vec::new()));
+        entry(id, top.collect::<Result<_>>()?)
+    }
+
+    /// Gives out the text that `id` completes.
+    fn push(&mut self, id: u32) -> Result<ControlFlow<()>> {
+        let text = self.detokenizer.push(&self.decoder.tokenizer, id)?;
+        let (text, stopped) = self.stops.push(&text);
+        let flow = self.show(&text);
+        if stopped {
+            self.generation.finish = Finish::Stop;
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(flow)
+    }
+
+    fn show(&mut self, text: &str) -> ControlFlow<()> {
+        let pieces = match &mut self.splitter {
+            Some(splitter) => splitter.push(text),
+            None if text.is_empty() => Vec::new(),
+            None => vec![(Channel::Content, text.to_owned())],
+        };
+        for (channel, text) in pieces {
+            self.give(channel, text)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn give(&mut self, channel: Channel, text: String) -> ControlFlow<()> {
+        match channel {
+            Channel::Reasoning => self.generation.reasoning.push_str(&text),
+            Channel::Content => self.generation.content.push_str(&text),
+        }
+        let flow = (self.on_piece)(&Piece { channel, text });
+        if flow.is_break() {
+            self.generation.finish = Finish::Cancelled;
+        }
+        flow
+    }
+
+    /// Gives out what was held back.
+    fn end(mut self) -> Result<Generation> {
+        let finish = self.generation.finish;
+        let rest = self.detokenizer.finish(&self.decoder.tokenizer)?;
+        let (rest, stopped) = self.stops.push(&rest);
+        if finish != Finish::Cancelled {
+            let held = if stopped {
+                String::new()
+            } else {
+                self.stops.finish()
+            };
+            // Nothing follows, so whether the receiver wants more makes no difference.
+            let _ = self.show(&(rest + &held));
+            let left = self.splitter.as_mut().and_then(ThinkSplitter::finish);
+            if let Some((channel, text)) = left {
+                let _ = self.give(channel, text);
+            }
+        }
+        self.generation.finish = finish;
+        Ok(self.generation)
+    }
+}

@@ -1,0 +1,112 @@
+//! Hidden states read as the next token: prompts in, text out.
+//!
+//! A call goes [`template`] (messages to one text), the tokenizer, [`session`] (tokens through the
+//! transformer, each once), [`sampler`] (scores to a token) and [`text`] (tokens to whole
+//! characters, up to a stop).
+
+mod open;
+mod template;
+mod session;
+mod sampler;
+mod text;
+mod generate;
+mod score;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Mutex;
+
+use crate::Result;
+use crate::kernels::isa::Isa;
+use crate::kernels::linear::Linear;
+use crate::kernels::team::Team;
+use crate::tokenizer::Tokenizer;
+use crate::transformer::{Scratch, Transformer};
+
+pub use generate::{Finish, GenerateOptions, Generation, Piece, TokenLogprob};
+pub use open::{DEFAULT_CONTEXT, DecoderOptions};
+pub use sampler::SamplingOptions;
+pub use session::Session;
+pub use template::{ChatTemplate, RenderOptions};
+pub use text::Channel;
+
+/// A loaded model that writes texts. Calls from several threads wait for each other.
+#[derive(Debug)]
+pub struct Decoder {
+    transformer: Transformer,
+    /// Hidden state to a score for each token.
+    head: Linear,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    /// Tokens that end an answer.
+    end_ids: Vec<u32>,
+    isa: Isa,
+    team: Team,
+    /// Keys and values are kept in `f32`.
+    exact_cache: bool,
+    context: usize,
+    work: Mutex<Work>,
+    alone: Vec<Mutex<Scratch>>,
+}
+
+/// Memory of a pass.
+#[derive(Debug)]
+struct Work {
+    scratch: Scratch,
+    head_input: crate::kernels::linear::InputScratch,
+}
+
+impl Decoder {
+    /// The model's tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The model's chat template; base models have none.
+    #[must_use]
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// Tokens that end an answer.
+    #[must_use]
+    pub fn end_ids(&self) -> &[u32] {
+        &self.end_ids
+    }
+
+    /// Longest conversation in tokens.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Number of scores of [`Decoder::logits`].
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.transformer.config.vocab_size
+    }
+
+    /// The instruction set in use.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Threads in use.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.team.size()
+    }
+
+    /// The tokens of `prompt` as the model expects them at the beginning of a conversation.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer refuses the text.
+    pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer.prefix().to_vec();
+        self.tokenizer.encode_into(prompt, &mut ids)?;
+        Ok(ids)
+    }
+}

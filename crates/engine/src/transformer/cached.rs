@@ -1,0 +1,159 @@
+//! The forward pass of conversations: new tokens, with the keys and values of the earlier ones kept.
+
+#![expect(
+    unsafe_code,
+    reason = "members of a team write disjoint rows of shared matrices"
+)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::cache::KvCache;
+use super::forward::{Hidden, Pass};
+use super::scratch::{ROW_BLOCK, Scratch};
+use super::{Batch, Layer, Transformer};
+use crate::Result;
+use crate::kernels::cached_attention::CachedAttention;
+use crate::kernels::rope::Table;
+use crate::kernels::rows::{Rows, padded};
+use crate::kernels::team::Team;
+
+impl Transformer {
+    /// Runs the new tokens of `batch`, whose texts continue the conversations of `caches` one by
+    /// one, on all members of `team`; their keys and values are kept.
+    ///
+    /// # Errors
+    ///
+    /// If the token table cannot be read.
+    ///
+    /// # Panics
+    ///
+    /// If a cache has no room for its tokens.
+    pub(crate) fn forward_cached<'a>(
+        &self,
+        team: &Team,
+        batch: &Batch,
+        caches: &mut [&mut KvCache],
+        scratch: &'a mut Scratch,
+        locals: &[Mutex<Scratch>],
+    ) -> Result<Hidden<'a>> {
+        scratch.reserve(self, batch.num_tokens(), 0);
+        let rows = batch.num_tokens();
+        let x = Rows::new(&mut scratch.x, rows, padded(self.config.hidden_size));
+        self.embed_tokens(batch, x)?;
+        let tables = self.cached_tables(batch, caches);
+        let Scratch {
+            x,
+            query_key_value,
+            context,
+            local,
+            ..
+        } = scratch;
+        let pass = self.lend(batch, &tables, (x, query_key_value, context));
+        for index in 0..=self.layers.len() {
+            let steps = self.steps(index);
+            if rows <= ROW_BLOCK / 2 {
+                self.side_by_side(team, &steps, rows, pass, local);
+            } else {
+                team.run(|rank| {
+                    let mut own = locals[rank].lock().unwrap_or_else(PoisonError::into_inner);
+                    let share = team.share(rank, rows, 12);
+                    // SAFETY: shares are disjoint, and each member uses its own local memory.
+                    unsafe { self.chain(&steps, share, pass, &mut own.local) };
+                });
+            }
+            if index < self.layers.len() {
+                let attentions = self.cached_attentions(index, batch, pass, caches);
+                self.attend_cached(team, &attentions, locals);
+            }
+        }
+        for (sequence, (_, length)) in batch.sequences().enumerate() {
+            caches[sequence].length += length;
+        }
+        Ok(self.finish(x))
+    }
+
+    /// The attention of each conversation in layer `index`.
+    fn cached_attentions<'a>(
+        &self,
+        index: usize,
+        batch: &Batch,
+        pass: Pass<'a>,
+        caches: &'a mut [&mut KvCache],
+    ) -> Vec<CachedAttention<'a>> {
+        let sequences = batch.sequences().zip(caches);
+        sequences
+            .map(|((first, count), cache)| CachedAttention {
+                heads: self.layers[index].heads,
+                shape: cache.shape,
+                past: cache.length,
+                kept: cache.layers[index].lend(),
+                qkv: pass.query_key_value,
+                first,
+                count,
+                out: pass.context,
+            })
+            .collect()
+    }
+
+    /// Keeps the new keys and values, then attends, tasks dealt out among the team.
+    fn attend_cached(
+        &self,
+        team: &Team,
+        attentions: &[CachedAttention<'_>],
+        locals: &[Mutex<Scratch>],
+    ) {
+        /// Below so many new tokens, keeping them costs less than starting the team.
+        const FEW: usize = 8;
+        let heads = self.config.num_key_value_heads;
+        let tokens: usize = attentions.iter().map(|attention| attention.count).sum();
+        let append = |part: usize| {
+            // SAFETY: each head of each conversation is one part, given to one thread.
+            unsafe { attentions[part / heads].append(part % heads) };
+        };
+        let parts = attentions.len() * heads;
+        if tokens < FEW {
+            (0..parts).for_each(append);
+        } else {
+            team.run(|rank| team.share(rank, parts, 1).for_each(append));
+        }
+        let starts: Vec<usize> = attentions
+            .iter()
+            .scan(0, |next, attention| {
+                *next += attention.num_tasks();
+                Some(*next - attention.num_tasks())
+            })
+            .collect();
+        let tasks: usize = attentions.iter().map(CachedAttention::num_tasks).sum();
+        let next = AtomicUsize::new(0);
+        team.run(|rank| {
+            let mut own = locals[rank].lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks {
+                    return;
+                }
+                let which = starts.partition_point(|start| *start <= task) - 1;
+                // SAFETY: the counter gives each task to one member; all heads are kept.
+                unsafe {
+                    let scratch = &mut own.attend;
+                    attentions[which].attend(self.isa, task - starts[which], scratch);
+                }
+            }
+        });
+    }
+
+    /// The rotation of each layer, long enough for every position of the batch; one for the end.
+    fn cached_tables(&self, batch: &Batch, caches: &[&mut KvCache]) -> Vec<Option<Arc<Table>>> {
+        let ends = batch.sequences().enumerate();
+        let ends = ends.map(|(sequence, (_, length))| batch.first_position(sequence) + length);
+        let longest = ends.max().unwrap_or(0);
+        let long = self.long_rope.as_ref();
+        let long = long.filter(|_| caches.iter().any(|cache| cache.long_rope));
+        let table = |layer: &Layer| {
+            let rope = layer.rope.as_ref()?;
+            Some(long.unwrap_or(rope).table(longest))
+        };
+        self.layers.iter().map(table).chain([None]).collect()
+    }
+}
