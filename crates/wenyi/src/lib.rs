@@ -1,11 +1,15 @@
 //! wenyi 文意, "the sense of a text": embeddings, a vector store and retrieval in one engine.
 //!
-//! The data's way: [`hub`] brings a model to this machine, [`embed`] turns texts into vectors with
-//! it, [`retrieve`] cuts documents into chunks, keeps them in a collection and finds them again.
+//! The data's way: [`hub`] brings a model to this machine, or [`providers`] reach one elsewhere;
+//! [`embed`] turns texts into vectors with it, [`retrieve`] cuts documents into chunks, keeps them
+//! in a collection and finds them again; [`rerank`] judges what was found, and [`chat`] answers.
 
 pub mod progress;
 pub mod hub;
+pub mod providers;
 pub mod embed;
+pub mod rerank;
+pub mod chat;
 pub mod retrieve;
 
 /// Vectors and documents, kept and found again: collections in memory and in one file.

@@ -76,6 +76,9 @@ pub enum EmbedError {
     /// The local engine.
     #[error(transparent)]
     Engine(#[from] wenyi_engine::Error),
+    /// The provider of a model behind an API, or the way to it.
+    #[error(transparent)]
+    Remote(#[from] crate::providers::Error),
     /// Another source, named.
     #[error("{provider}: {source}")]
     Provider {
