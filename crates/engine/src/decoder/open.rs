@@ -164,11 +164,12 @@ fn load(
     let team = Team::new(crate::encoder::threads(options.threads)?);
     let precision = options
         .precision
-        .unwrap_or_else(|| crate::encoder::default_precision(isa, weights));
+        .unwrap_or_else(|| default_precision(isa, weights));
     let format = match precision {
         Precision::F32 => Format::F32,
         Precision::Bf16 if isa.has_tiles() => Format::Bf16,
         Precision::Bf16 => Format::I16,
+        Precision::Int8 if is_quantised(weights) => Format::Blocks,
         Precision::Int8 => Format::I8,
     };
     let target = Target {
@@ -183,6 +184,20 @@ fn load(
         head,
         team,
     })
+}
+
+/// Blocks stay blocks, since decoding waits for memory; other weights have 16 bits.
+fn default_precision(isa: Isa, weights: &Weights) -> Precision {
+    if is_quantised(weights) {
+        return Precision::Int8;
+    }
+    crate::encoder::default_precision(isa, weights)
+}
+
+fn is_quantised(weights: &Weights) -> bool {
+    weights
+        .tensors()
+        .any(|tensor| tensor.dtype.block_size() > 1)
 }
 
 /// The folder that a model's other files lie in.

@@ -15,7 +15,7 @@ pub struct Isa(Level);
 pub(crate) enum Level {
     /// Plain Rust, 8 lanes; what the compiler makes of it (NEON on ARM).
     Portable,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -127,7 +127,7 @@ fn detected(level: Level) -> bool {
     use std::arch::is_x86_feature_detected as has;
     match level {
         Level::Portable => true,
-        Level::Avx2 => has!("avx2") && has!("fma"),
+        Level::Avx2 => has!("avx2") && has!("fma") && has!("f16c"),
         Level::Avx512 => {
             detected(Level::Avx2)
                 && has!("avx512f")

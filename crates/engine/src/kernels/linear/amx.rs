@@ -60,7 +60,7 @@ impl Kernel for ByTiles<'_> {
                     };
                     self.multiply_i8::<S>(&tiles, weights.as_ptr().cast(), &facts);
                 }
-                Panels::F32(_) | Panels::I16 { .. } => {
+                Panels::F32(_) | Panels::I16 { .. } | Panels::Blocks(_) => {
                     unreachable!("these panels are not for tiles; this is a bug")
                 }
             }

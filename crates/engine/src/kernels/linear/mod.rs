@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod blocks;
 mod pack;
 mod quantize;
 pub(crate) mod tile;
@@ -22,6 +23,7 @@ use super::rows::{PANEL, Rows, padded};
 use super::simd::{Kernel, Simd, run};
 use super::team::Team;
 
+pub(crate) use blocks::{BLOCK, BlockPart, BlockRow, Stored};
 pub(crate) use pack::WeightSource;
 pub(crate) use quantize::to_bf16;
 
@@ -36,6 +38,8 @@ pub(crate) enum Format {
     Bf16,
     /// 8-bit integers with a scale for each row.
     I8,
+    /// Blocks of 4 or 8 bits as the file has them; other weights as `I16`.
+    Blocks,
 }
 
 /// Packed weights.
@@ -60,6 +64,8 @@ enum Panels {
         /// −128 · Σ weights of each output: undoes the shift of unsigned activations.
         starts: Buffer<i32>,
     },
+    /// Blocks of 32 inputs with scales of their own.
+    Blocks(Vec<blocks::Piece>),
 }
 
 /// A linear layer, `[rows, in_features] → [rows, out_features]`.
@@ -90,6 +96,11 @@ impl Input<'_> {
     }
 }
 
+/// Numbers that say how a row of `stride` activations was scaled: two for each of its blocks.
+fn facts(stride: usize) -> usize {
+    2 * (stride / BLOCK).max(1)
+}
+
 /// Memory for the activations of some rows in a layer's format.
 #[derive(Debug)]
 pub(crate) struct InputScratch {
@@ -103,7 +114,7 @@ impl InputScratch {
         let stride = padded(features);
         Self {
             words: Buffer::zeroed(rows * stride),
-            scales: Buffer::zeroed(rows * 2),
+            scales: Buffer::zeroed(rows * facts(stride)),
         }
     }
 
@@ -111,10 +122,10 @@ impl InputScratch {
     pub(crate) fn lend(&mut self, rows: usize, features: usize) -> Input<'_> {
         let stride = padded(features);
         self.words.reserve(rows * stride);
-        self.scales.reserve(rows * 2);
+        self.scales.reserve(rows * facts(stride));
         Input {
             words: Rows::new(&mut self.words, rows, stride),
-            scales: Rows::new(&mut self.scales, rows, 2),
+            scales: Rows::new(&mut self.scales, rows, facts(stride)),
         }
     }
 }
@@ -204,6 +215,7 @@ impl Linear {
             }
             Panels::I16 { limit, .. } => (limit, Format::I16),
             Panels::I8 { .. } => (127.0, Format::I8),
+            Panels::Blocks(_) => (127.0, Format::Blocks),
         };
         // SAFETY: the caller's; the scratch has the same rows and at least as many bytes a row.
         unsafe {
@@ -294,6 +306,18 @@ impl Kernel for Multiply<'_> {
                         Some((scales, None)),
                         None,
                     );
+                }
+                Panels::Blocks(pieces) => {
+                    let job = blocks::Job {
+                        words: self.input.words,
+                        facts: self.input.scales,
+                        blocks: inputs / BLOCK,
+                        bias: &self.layer.bias,
+                        out: self.out,
+                    };
+                    for piece in pieces {
+                        piece.multiply::<S>(job, self.rows.clone(), self.panels.clone());
+                    }
                 }
                 Panels::Bf16(_) => unreachable!("bf16 without AMX; this is a bug"),
                 Panels::I8 {

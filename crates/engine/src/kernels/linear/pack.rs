@@ -3,11 +3,13 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::blocks::{self, BlockPart};
 use super::quantize::to_bf16;
 use super::tile::TILE_WORDS;
 use super::{Format, Linear, Panels};
 use crate::Result;
 use crate::kernels::buffer::{Buffer, Number};
+use crate::kernels::isa::Isa;
 use crate::kernels::rows::{PANEL, Rows};
 use crate::kernels::team::Team;
 
@@ -50,13 +52,34 @@ impl Linear {
                 each_panel(team, weights, &mut packed, 2, convert, &|_, _| ())?;
                 Panels::Bf16(packed)
             }
-            Format::I16 => pack_i16(team, weights)?,
+            Format::I16 | Format::Blocks => pack_i16(team, weights)?,
             Format::I8 => pack_i8(team, weights)?,
         };
         Ok(Self {
             in_features,
             out_features,
             panels,
+            bias: Buffer::padded(bias, width),
+        })
+    }
+}
+
+impl Linear {
+    /// Packs weights that stay in blocks of [`super::BLOCK`] inputs; `isa` is the one that will
+    /// multiply.
+    pub(crate) fn pack_blocks(
+        team: &Team,
+        isa: Isa,
+        parts: &[BlockPart<'_>],
+        in_features: usize,
+        bias: &[f32],
+    ) -> Result<Self> {
+        let pieces = blocks::pack(team, parts, in_features, isa.unsigned_activations())?;
+        let width = bias.len().next_multiple_of(PANEL);
+        Ok(Self {
+            in_features,
+            out_features: bias.len(),
+            panels: Panels::Blocks(pieces),
             bias: Buffer::padded(bias, width),
         })
     }

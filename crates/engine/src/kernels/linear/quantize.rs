@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Format;
 use super::tile::TILE_WORDS;
+use super::{Format, blocks};
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
 
@@ -28,6 +28,12 @@ impl Kernel for Quantize<'_> {
         for row in self.rows.clone() {
             // SAFETY: the rows are the caller's alone, and padded; see `Linear::prepare`.
             unsafe {
+                if self.format == Format::Blocks {
+                    let from = self.from.at(row, 0).cast_const();
+                    let to = self.words.at(row, 0).cast::<i8>();
+                    blocks::quantize::<S>(from, self.features, to, self.scales.at(row, 0));
+                    continue;
+                }
                 let [scale, shift] = match self.format {
                     Format::I8 => self.bytes::<S>(row),
                     _ => self.halves::<S>(row),

@@ -11,8 +11,8 @@ struct Avx2;
 ///
 /// # Safety
 ///
-/// The CPU has AVX2 and FMA; the kernel's fields are valid.
-#[target_feature(enable = "avx2,fma")]
+/// The CPU has AVX2, FMA and F16C; the kernel's fields are valid.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller's.
     unsafe { kernel.run::<Avx2>() }
@@ -47,6 +47,18 @@ unsafe impl Simd for Avx2 {
         unsafe {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(source.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(source: *const u16) -> __m256 {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(source.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn nibbles(a: __m256i) -> [__m256i; 2] {
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            let high = _mm256_and_si256(_mm256_srli_epi32::<4>(a), mask);
+            [_mm256_and_si256(a, mask), high]
         }
     }
     #[inline(always)]

@@ -64,6 +64,18 @@ macro_rules! avx512 {
                 }
             }
             #[inline(always)]
+            unsafe fn load_f16(source: *const u16) -> __m512 {
+                unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(source.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn nibbles(a: __m512i) -> [__m512i; 2] {
+                unsafe {
+                    let mask = _mm512_set1_epi8(15);
+                    let high = _mm512_and_si512(_mm512_srli_epi32::<4>(a), mask);
+                    [_mm512_and_si512(a, mask), high]
+                }
+            }
+            #[inline(always)]
             unsafe fn add(a: __m512, b: __m512) -> __m512 {
                 unsafe { _mm512_add_ps(a, b) }
             }

@@ -35,6 +35,8 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn store(target: *mut f32, value: Self::F);
     /// `LANES` × bf16 as `f32`.
     unsafe fn load_bf16(source: *const u16) -> Self::F;
+    /// `LANES` × half precision as `f32`.
+    unsafe fn load_f16(source: *const u16) -> Self::F;
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
@@ -61,6 +63,8 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn dot_i8(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
     /// `sum` plus, in each lane, the products of the two 16-bit integers of `a` and of `b`.
     unsafe fn dot_i16(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    /// The low and the high four bits of each byte, as bytes.
+    unsafe fn nibbles(a: Self::I) -> [Self::I; 2];
     unsafe fn to_f32(a: Self::I) -> Self::F;
     /// Rounded to the nearest integer, stored as bytes (`value + offset`, which must fit).
     unsafe fn store_i8(target: *mut i8, value: Self::F, offset: i32);

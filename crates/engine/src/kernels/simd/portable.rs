@@ -56,6 +56,19 @@ unsafe impl Simd for Portable {
         bits.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
     #[inline(always)]
+    unsafe fn load_f16(source: *const u16) -> F {
+        // SAFETY: valid for LANES elements.
+        let bits = unsafe { source.cast::<[u16; LANES]>().read_unaligned() };
+        bits.map(|bits| half::f16::from_bits(bits).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn nibbles(a: I) -> [I; 2] {
+        [
+            a.map(|word| word & 0x0F0F_0F0F),
+            a.map(|word| word >> 4 & 0x0F0F_0F0F),
+        ]
+    }
+    #[inline(always)]
     unsafe fn add(a: F, b: F) -> F {
         zip(a, b, |x, y| x + y)
     }

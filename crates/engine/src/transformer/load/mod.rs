@@ -5,6 +5,7 @@ mod fields;
 mod gguf;
 mod hugging_face;
 mod names;
+mod blocks;
 mod parts;
 mod rope;
 
@@ -173,6 +174,9 @@ impl Source {
     /// Several layers read from the same input, packed as one, each padded to whole panels.
     fn linear(&self, target: &Target<'_>, parts: &[Part<'_>], inputs: usize) -> Result<Linear> {
         let stacked = Stacked::new(&self.weights, parts, inputs)?;
+        if let Some(blocks) = stacked.blocks().filter(|_| target.format == Format::Blocks) {
+            return Linear::pack_blocks(target.team, target.isa, &blocks, inputs, stacked.bias());
+        }
         Linear::pack(target.team, &stacked, stacked.bias(), target.format)
     }
 }

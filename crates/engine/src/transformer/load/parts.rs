@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::kernels::linear::WeightSource;
+use super::blocks::{block_row, stored};
+use crate::kernels::linear::{BlockPart, WeightSource};
 use crate::kernels::rows::{PANEL, padded};
 use crate::weights::{Tensor, Weights};
 use crate::{Error, ErrorKind, Result};
@@ -91,6 +92,20 @@ impl<'a> Stacked<'a> {
             });
         }
         Ok(stacked)
+    }
+
+    /// The parts as blocks, if all are stored in blocks.
+    pub(super) fn blocks(&self) -> Option<Vec<BlockPart<'_>>> {
+        let part = |placed: &'_ Placed<'a>| -> Option<BlockPart<'_>> {
+            let (tensor, rows) = (placed.tensor, placed.rows.clone());
+            let stored = stored(tensor.dtype).filter(|_| placed.turned.is_none())?;
+            Some(BlockPart {
+                outputs: rows.len(),
+                stored,
+                row: Box::new(move |row, into| block_row(&tensor, rows.start + row, into)),
+            })
+        };
+        self.parts.iter().map(part).collect()
     }
 
     /// One bias for each output.
