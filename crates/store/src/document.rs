@@ -72,8 +72,13 @@ pub struct Filter {
 /// A chunk that a search found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
-    /// Cosine of query and chunk: greater is closer.
+    /// What the hits are ordered by: greater is closer. The cosine in a search by vector, BM25 in
+    /// one by text, their fusion in a hybrid one.
     pub score: f32,
+    /// Cosine of query and chunk, if the search had a vector.
+    pub cosine: Option<f32>,
+    /// BM25 of the query's words in the chunk, if the search had a text that was found in it.
+    pub bm25: Option<f32>,
     /// The collection's id for the chunk; never given to another one.
     pub chunk_id: i64,
     /// The chunk's place among its document's chunks, from 0.

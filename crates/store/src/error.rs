@@ -150,6 +150,12 @@ pub enum ErrorKind {
         /// The file.
         path: PathBuf,
     },
+    /// The file was written before there was a full-text index.
+    #[error("collection `{}` has no full-text index yet", path.display())]
+    NoTextIndex {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its latest changes lie in a log that cannot be read without writing beside the file.
     #[error("collection `{}` has changes in its `-wal` file that cannot be read", path.display())]
     UnreadableLog {
@@ -271,6 +277,10 @@ impl ErrorKind {
             Self::NewerSchema { .. } => "use a newer wenyi, or index into a new file".into(),
             Self::ReadOnly { .. } => {
                 "searching works; to change it, make the file and its folder writable".into()
+            }
+            Self::NoTextIndex { .. } => {
+                "open it once to write (`wenyi store repair FILE`), or search by meaning alone"
+                    .into()
             }
             Self::UnreadableLog { .. } => "make its folder writable, or copy the file with its \
                                            `-wal` to a folder that is"

@@ -12,13 +12,14 @@ mod error;
 pub mod document;
 mod distance;
 mod rows;
+mod text;
 mod collection;
 mod memory;
 #[cfg(test)]
 mod random;
 
 pub use collection::{
-    CheckReport, Collection, CollectionInfo, CollectionOptions, Space, Statistics,
+    CheckReport, Collection, CollectionInfo, CollectionOptions, Fusion, Space, Statistics,
 };
 pub use document::{Chunk, Document, DocumentInfo, Filter, Hit, NewDocument};
 pub use error::{Error, ErrorKind, Result};

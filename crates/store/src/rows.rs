@@ -34,7 +34,7 @@ pub(crate) enum Allowed {
 
 impl Allowed {
     #[inline]
-    fn contains(&self, rank: u32) -> bool {
+    pub(crate) fn contains(&self, rank: u32) -> bool {
         match self {
             Self::All => true,
             Self::Ranks(ranges) => {
@@ -73,6 +73,10 @@ impl Rows {
 
     pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.dimensions..(row + 1) * self.dimensions]
+    }
+
+    pub(crate) fn rank(&self, row: usize) -> u32 {
+        self.ranks[row]
     }
 
     pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {

@@ -2,7 +2,8 @@
 //!
 //! The data's way: [`hub`] brings a model to this machine, or [`providers`] reach one elsewhere;
 //! [`embed`] turns texts into vectors with it, [`retrieve`] cuts documents into chunks, keeps them
-//! in a collection and finds them again; [`rerank`] judges what was found, and [`chat`] answers.
+//! in a collection and finds them again; [`rerank`] judges what was found, [`chat`] answers,
+//! and [`eval`] measures how well.
 
 pub mod progress;
 pub mod hub;
@@ -11,6 +12,7 @@ pub mod embed;
 pub mod rerank;
 pub mod chat;
 pub mod retrieve;
+pub mod eval;
 
 /// Vectors and documents, kept and found again: collections in memory and in one file.
 pub use wenyi_store as store;

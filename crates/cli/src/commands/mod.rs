@@ -5,6 +5,7 @@ mod index;
 mod embed;
 mod models;
 mod bench;
+mod eval;
 
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ pub(crate) enum Command {
     Embed(embed::Arguments),
     Models(models::Arguments),
     Bench(bench::Arguments),
+    Eval(eval::Arguments),
 }
 
 impl Command {
@@ -29,6 +31,7 @@ impl Command {
             Self::Embed(arguments) => embed::run(&arguments),
             Self::Models(arguments) => models::run(&arguments),
             Self::Bench(arguments) => bench::run(&arguments, started),
+            Self::Eval(arguments) => eval::run(&arguments),
         }
     }
 }

@@ -85,7 +85,7 @@ fn english_and_chinese_questions_find_their_passages() {
         "{json:#}"
     );
     let hit = &json["hits"][0];
-    assert!(hit["score"].as_f64().unwrap() > 0.999, "{hit:#}");
+    assert!(hit["cosine"].as_f64().unwrap() > 0.999, "{hit:#}");
     assert_eq!(
         (&hit["first_line"], &hit["last_line"]),
         (&1.into(), &1.into())

@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::Collection;
 use super::read::to_floats;
+use super::{Collection, text};
 use crate::Result;
 
 /// What [`Collection::check`] found.
@@ -49,7 +49,7 @@ const RULES: [(&str, &str); 5] = [
 
 impl Collection {
     /// Reads the whole file and says what disagrees: pages and indexes (SQLite's `quick_check`),
-    /// chunks, documents and vectors with each other, and the values of every vector.
+    /// chunks, documents, vectors and text index with each other, and the values of every vector.
     ///
     /// # Errors
     ///
@@ -70,14 +70,43 @@ impl Collection {
                 "vectors of the wrong width, length or with NaN",
                 &bad_vectors(&state, dimensions)?,
             ));
+            if schema_version(&state)? >= 2 {
+                problems.extend(describe(
+                    "chunks whose terms in the text index are not those of their text",
+                    &text::disagreeing(&state)?,
+                ));
+            }
             Ok(CheckReport { problems })
         })
+    }
+}
+
+impl Collection {
+    /// Makes anew what is derived from documents and vectors (SQLite's own indexes and the text
+    /// index), whole or not at all; then says what [`Collection::check`] still finds.
+    ///
+    /// Documents, chunks and vectors are never touched: what is lost of them comes back by indexing
+    /// their source again.
+    ///
+    /// # Errors
+    ///
+    /// If the file is too damaged to be read, or cannot be written.
+    pub fn repair(&self) -> Result<CheckReport> {
+        self.write(|connection| {
+            connection.execute_batch("REINDEX")?;
+            text::rebuild(connection)
+        })?;
+        self.check()
     }
 }
 
 fn describe(rule: &str, ids: &[i64]) -> Option<String> {
     let shown = &ids[..ids.len().min(10)];
     (!ids.is_empty()).then(|| format!("{} {rule}, such as those with ids {shown:?}", ids.len()))
+}
+
+fn schema_version(state: &Connection) -> rusqlite::Result<i64> {
+    state.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 fn quick_check(state: &Connection) -> rusqlite::Result<Vec<String>> {

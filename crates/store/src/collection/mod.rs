@@ -1,7 +1,8 @@
 //! A collection on disk: one SQLite file with documents, chunks and vectors.
 //!
 //! `open` makes or opens the file, `write` replaces documents whole, `search` keeps the vectors
-//! packed in memory and finds the closest, `check` proves that the file agrees with itself.
+//! packed in memory and finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
+//! what both found, `check` proves that the file agrees with itself.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
 //! write. Other handles and processes may read while one writes; writers take turns.
@@ -10,7 +11,9 @@ mod schema;
 mod open;
 mod write;
 mod read;
+mod text;
 mod search;
+mod hybrid;
 mod check;
 #[cfg(test)]
 mod tests;
@@ -24,6 +27,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 pub use self::check::CheckReport;
+pub use self::hybrid::Fusion;
 use self::search::Reader;
 use crate::{ErrorKind, Result};
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::schema::{self, Contents};
 use super::search::Reader;
-use super::{BUSY_TIMEOUT, Collection, CollectionInfo, CollectionOptions, Space};
+use super::{BUSY_TIMEOUT, Collection, CollectionInfo, CollectionOptions, Space, text};
 use crate::{Error, ErrorKind, Result};
 
 /// The widest vectors: SQLite allows a blob of 10⁹ bytes, and no model comes near.
@@ -84,7 +84,8 @@ impl Collection {
         })
     }
 
-    fn with_writer(writer: Connection, path: PathBuf) -> Result<Self> {
+    fn with_writer(mut writer: Connection, path: PathBuf) -> Result<Self> {
+        bring_up_to_date(&mut writer, &path)?;
         let reader = open_reader(&path)?;
         let info = read_info(&reader, &path)?;
         let reader = Mutex::new(Reader::new(reader, info.space.dimensions));
@@ -161,7 +162,7 @@ fn open_writer(path: &Path, create: bool) -> Result<(Connection, PathBuf)> {
             let page_size = connection.pragma_update(None, "page_size", PAGE_SIZE);
             page_size.map_err(|error| Error::sqlite(&path, error))?;
         }
-        (Contents::Collection, _) => {}
+        (Contents::Collection { .. }, _) => {}
     }
     use_wal(&connection).map_err(|error| cannot_write(&path, error))?;
     // FULL syncs the log at every commit: what is acknowledged outlives kill -9 (as it would with
@@ -207,7 +208,7 @@ fn open_reader(path: &Path) -> Result<Connection> {
     };
     let connection = connection.map_err(|error| cannot_read(path, error))?;
     match schema::identify(&connection, path)? {
-        Contents::Collection => Ok(connection),
+        Contents::Collection { .. } => Ok(connection),
         Contents::Nothing => Err(ErrorKind::NotFound {
             path: path.to_path_buf(),
         }
@@ -303,12 +304,13 @@ fn make(writer: &mut Connection, path: &Path, options: &CollectionOptions) -> Re
     let transaction = writer
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(at)?;
-    if schema::identify(&transaction, path)? == Contents::Collection {
+    if schema::identify(&transaction, path)? != Contents::Nothing {
         return Ok(false);
     }
     transaction
         .execute_batch(&schema::tables(&options.space))
         .map_err(at)?;
+    schema::upgrade(&transaction, 1).map_err(at)?;
     let created = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -322,8 +324,36 @@ fn make(writer: &mut Connection, path: &Path, options: &CollectionOptions) -> Re
     let insert = "INSERT INTO collection (id, name, created_ms, fingerprint, dimensions, chunking)
                   VALUES (1, ?1, ?2, ?3, ?4, ?5)";
     transaction.execute(insert, values).map_err(at)?;
+    text::mark_analysed(&transaction).map_err(at)?;
     transaction.commit().map_err(at)?;
     Ok(true)
+}
+
+/// Brings an older file to this version's tables and text analysis, whole or not at all.
+fn bring_up_to_date(writer: &mut Connection, path: &Path) -> Result<()> {
+    let at = |error| Error::sqlite(path, error);
+    if is_up_to_date(writer, path)? {
+        return Ok(());
+    }
+    let transaction = writer
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(at)?;
+    // Another process may have done it while this one waited for the lock.
+    if let Contents::Collection { version } = schema::identify(&transaction, path)? {
+        schema::upgrade(&transaction, version).map_err(at)?;
+        if !text::is_analysed(&transaction).map_err(at)? {
+            text::rebuild(&transaction).map_err(at)?;
+        }
+    }
+    transaction.commit().map_err(at)
+}
+
+fn is_up_to_date(connection: &Connection, path: &Path) -> Result<bool> {
+    let current = Contents::Collection {
+        version: schema::SCHEMA_VERSION,
+    };
+    Ok(schema::identify(connection, path)? == current
+        && text::is_analysed(connection).map_err(|error| Error::sqlite(path, error))?)
 }
 
 fn read_info(connection: &Connection, path: &Path) -> Result<CollectionInfo> {

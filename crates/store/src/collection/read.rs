@@ -148,6 +148,8 @@ pub(super) fn read_hit(
         .query_row([document_id], document_info)?;
     Ok(Hit {
         score,
+        cosine: None,
+        bm25: None,
         chunk_id,
         ordinal,
         chunk,

@@ -4,22 +4,27 @@ use std::path::Path;
 
 use rusqlite::{Connection, Row};
 
-use super::Space;
+use super::{Space, text};
 use crate::{Error, ErrorKind, Result};
 
 /// `WNYI`, in the header of every collection file: `file` and SQLite tools can tell it by this.
 pub(crate) const APPLICATION_ID: u32 = 0x574E_5949;
 
 /// The version of the tables below, kept as `user_version`.
-pub(crate) const SCHEMA_VERSION: u32 = 1;
+///
+/// 1: documents, chunks, vectors. 2: the full-text index beside them (`text`).
+pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// What is in the file that was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contents {
     /// Nothing yet: no tables, no marks.
     Nothing,
-    /// A collection with the tables of [`SCHEMA_VERSION`].
-    Collection,
+    /// A collection with the tables of this version, [`SCHEMA_VERSION`] or older.
+    Collection {
+        /// As in the file.
+        version: u32,
+    },
 }
 
 /// Tells what the file holds; a file of another program or a newer version is refused.
@@ -54,7 +59,7 @@ pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Contents>
         .into());
     }
     match version {
-        SCHEMA_VERSION => Ok(Contents::Collection),
+        1..=SCHEMA_VERSION => Ok(Contents::Collection { version }),
         0 => Err(Error::corrupt(&path, "it has no schema version")),
         received => Err(ErrorKind::NewerSchema {
             path,
@@ -65,7 +70,8 @@ pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Contents>
     }
 }
 
-/// The statements that make an empty collection for vectors of `space`.
+/// The statements that make an empty collection of version 1 for vectors of `space`; the later
+/// versions' tables come by upgrading it, so that new files and old ones cannot differ.
 ///
 /// - A chunk comes after its vector and a vector leaves after its chunk, so no committed chunk is
 ///   without one, whatever program writes. (The reverse is a foreign key, checked at the commit.)
@@ -121,6 +127,15 @@ pub(crate) fn tables(space: &Space) -> String {
         CREATE TRIGGER vectors_never_change BEFORE UPDATE ON vectors
             BEGIN SELECT RAISE(ABORT, 'a vector is replaced, not changed'); END;
         PRAGMA application_id = {APPLICATION_ID};
-        PRAGMA user_version = {SCHEMA_VERSION};"
+        PRAGMA user_version = 1;"
     )
+}
+
+/// Brings the tables and marks of a collection to [`SCHEMA_VERSION`], in the caller's transaction.
+pub(crate) fn upgrade(connection: &Connection, version: u32) -> rusqlite::Result<()> {
+    if version < 2 {
+        connection.execute_batch(text::TABLES)?;
+        text::rebuild(connection)?;
+    }
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }

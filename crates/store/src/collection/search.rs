@@ -8,9 +8,10 @@ use rusqlite::{Connection, Row};
 
 use super::Collection;
 use super::read::{read_hit, to_floats};
+use super::schema::{self, Contents};
 use crate::document::{Filter, Hit};
 use crate::rows::{Allowed, Rows, to_unit};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The reading connection with what it has read of the vectors.
 pub(super) struct Reader {
@@ -21,10 +22,10 @@ pub(super) struct Reader {
 }
 
 /// The vectors of a collection, row by row, in the order of their chunks' ids.
-struct Packed {
-    chunk_ids: Vec<i64>,
+pub(super) struct Packed {
+    pub(super) chunk_ids: Vec<i64>,
     /// A row's rank is its place among all chunks ordered by document path and ordinal.
-    rows: Rows,
+    pub(super) rows: Rows,
     /// In the order of their paths.
     documents: Vec<PackedDocument>,
 }
@@ -70,6 +71,29 @@ impl Collection {
             .zip(&units)
             .map(|(query, unit)| unit.as_deref().unwrap_or(query.as_ref()))
             .collect();
+        self.with_state(|state, packed| {
+            let nearest = packed.rows.search(&queries, top_k, &packed.allowed(filter));
+            let to_hit = |(score, row): (f32, usize)| {
+                let hit = read_hit(state, packed.chunk_ids[row], score)?;
+                Ok(Hit {
+                    cosine: Some(score),
+                    ..hit
+                })
+            };
+            nearest
+                .into_iter()
+                .map(|rows| rows.into_iter().map(to_hit).collect())
+                .collect::<rusqlite::Result<_>>()
+                .map_err(|error| Error::sqlite(&self.path, error))
+        })
+    }
+
+    /// Runs `search` on one state of the file, for vectors and texts alike, whatever is written
+    /// meanwhile; the rows are those of this state.
+    pub(super) fn with_state<T>(
+        &self,
+        search: impl FnOnce(&Connection, &Packed) -> Result<T>,
+    ) -> Result<T> {
         let at = |error| Error::sqlite(&self.path, error);
         let mut reader = self.reader();
         let Reader {
@@ -77,7 +101,6 @@ impl Collection {
             packed,
             data_version,
         } = &mut *reader;
-        // One state of the file for the vectors and the texts, whatever is written meanwhile.
         let state = connection.transaction().map_err(at)?;
         let version = state
             .query_row("PRAGMA data_version", [], |row| row.get(0))
@@ -87,16 +110,24 @@ impl Collection {
             packed.refresh(&state, &self.path)?;
             *data_version = Some(version);
         }
-        let nearest = packed.rows.search(&queries, top_k, &packed.allowed(filter));
-        let to_hit = |(score, row): (f32, usize)| read_hit(&state, packed.chunk_ids[row], score);
-        nearest
-            .into_iter()
-            .map(|rows| rows.into_iter().map(to_hit).collect())
-            .collect::<rusqlite::Result<_>>()
-            .map_err(at)
+        search(&state, packed)
     }
 
-    fn unit_queries(&self, queries: &[impl AsRef<[f32]>]) -> Result<Vec<Option<Vec<f32>>>> {
+    /// Refuses a file that was written before there was a text index.
+    pub(super) fn expect_text_index(&self, state: &Connection) -> Result<()> {
+        match schema::identify(state, &self.path)? {
+            Contents::Collection { version: 2.. } => Ok(()),
+            _ => Err(ErrorKind::NoTextIndex {
+                path: self.path.clone(),
+            }
+            .into()),
+        }
+    }
+
+    pub(super) fn unit_queries(
+        &self,
+        queries: &[impl AsRef<[f32]>],
+    ) -> Result<Vec<Option<Vec<f32>>>> {
         let dimensions = self.info.space.dimensions;
         let several = queries.len() > 1;
         queries
@@ -200,8 +231,13 @@ impl Packed {
         }
     }
 
+    /// The row of a chunk.
+    pub(super) fn row_of(&self, chunk_id: i64) -> Option<usize> {
+        self.chunk_ids.binary_search(&chunk_id).ok()
+    }
+
     /// The rows that the filter lets through.
-    fn allowed(&self, filter: &Filter) -> Allowed {
+    pub(super) fn allowed(&self, filter: &Filter) -> Allowed {
         let Filter {
             path_prefix,
             document_ids,

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::Collection;
+use super::{Collection, text};
 use crate::document::{Chunk, Document, NewDocument};
 use crate::rows::to_unit;
 use crate::{Error, ErrorKind, Result};
@@ -102,7 +102,10 @@ impl Collection {
     }
 
     /// Runs `change` in one transaction: on an error nothing of it stays.
-    fn write<T>(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn write<T>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
         let mut writer = self.writer()?;
         let run = || {
             // Immediate: the write lock is waited for here, not in the middle of the change.
@@ -237,6 +240,7 @@ fn upsert(connection: &Connection, new: &NewDocument, vectors: &[f32]) -> rusqli
             checked(chunk.num_tokens),
             &chunk.text,
         ))?;
+        text::insert(connection, chunk_id, &chunk.heading_path, &chunk.text)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod fixtures;
 mod keeps;
+mod text;
 mod conformance;
 mod model;
 mod concurrency;

@@ -76,13 +76,13 @@ fn a_newer_schema() {
     let (_folder, path) = place();
     drop(made(&path));
     let other = Connection::open(&path).unwrap();
-    other.execute_batch("PRAGMA user_version = 2").unwrap();
+    other.execute_batch("PRAGMA user_version = 3").unwrap();
     drop(other);
     for error in open_errors(&path) {
         match error.kind() {
             ErrorKind::NewerSchema {
-                supported: 1,
-                received: 2,
+                supported: 2,
+                received: 3,
                 ..
             } => {}
             other => panic!("{other:?}"),

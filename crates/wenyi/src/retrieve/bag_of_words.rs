@@ -9,14 +9,14 @@ const DIMENSIONS: usize = 256;
 
 /// One token a word (longer ones one for every 4 bytes), a mark or an ideograph, and two special.
 #[derive(Debug)]
-pub(super) struct BagOfWords {
+pub(crate) struct BagOfWords {
     fingerprint: Fingerprint,
     max_length: usize,
     embedded: Mutex<Vec<String>>,
 }
 
 impl BagOfWords {
-    pub(super) fn new(max_length: usize) -> Self {
+    pub(crate) fn new(max_length: usize) -> Self {
         let fingerprint = Fingerprint {
             model: "bag-of-words".into(),
             weights: "0".into(),
@@ -33,13 +33,13 @@ impl BagOfWords {
     }
 
     /// The same model with other weights.
-    pub(super) fn retrained(mut self) -> Self {
+    pub(crate) fn retrained(mut self) -> Self {
         self.fingerprint.weights = "1".into();
         self
     }
 
     /// What was embedded as a document since the last call.
-    pub(super) fn take_embedded(&self) -> Vec<String> {
+    pub(crate) fn take_embedded(&self) -> Vec<String> {
         std::mem::take(&mut self.embedded.lock().unwrap())
     }
 }

@@ -28,7 +28,10 @@ impl Error {
             ErrorKind::Embed(EmbedError::Engine(source)) => source.is_user_error(),
             ErrorKind::Embed(_) | ErrorKind::Cancelled => false,
             ErrorKind::Store(source) => source.is_user_error(),
-            ErrorKind::EmptyQuery | ErrorKind::OtherModel { .. } | ErrorKind::Option { .. } => true,
+            ErrorKind::EmptyQuery
+            | ErrorKind::OtherModel { .. }
+            | ErrorKind::Option { .. }
+            | ErrorKind::JudgedSet { .. } => true,
         }
     }
 
@@ -54,8 +57,21 @@ impl Error {
             ErrorKind::EmptyQuery => "ask in a few words, for example \
                                       `wenyi search docs \"how do I install it?\"`"
                 .into(),
+            ErrorKind::JudgedSet { .. } => {
+                "give a folder with `corpus.jsonl`, `queries.jsonl` and \
+                                            `qrels/*.tsv`, or with `pairs.jsonl`"
+                    .into()
+            }
             _ => return None,
         })
+    }
+
+    /// True if the collection was made before there was a text index.
+    pub(crate) fn is_without_text_index(&self) -> bool {
+        let ErrorKind::Store(error) = self.kind() else {
+            return false;
+        };
+        matches!(error.kind(), wenyi_store::ErrorKind::NoTextIndex { .. })
     }
 
     pub(crate) fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
@@ -133,6 +149,14 @@ pub enum ErrorKind {
         value: String,
         /// What is possible.
         expected: String,
+    },
+    /// Judged queries and documents that cannot be measured with.
+    #[error("`{}`: {reason}", path.display())]
+    JudgedSet {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, with the line if there is one.
+        reason: String,
     },
     /// The caller asked to stop.
     #[error("stopped")]

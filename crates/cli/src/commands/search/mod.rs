@@ -6,11 +6,13 @@ use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use wenyi::embed::Embedder;
 use wenyi::progress::Progress;
-use wenyi::retrieve::{SearchHit, SearchOptions, SearchResults, open_to_search, search};
+use wenyi::retrieve::{
+    SearchHit, SearchMode, SearchOptions, SearchResults, open_to_search, search,
+};
 
 use crate::arguments::{ModelArguments, positive};
 use crate::collection::{Target, remembered_model};
@@ -26,7 +28,8 @@ use passage::Marks;
 /// Find the passages that answer a question
 ///
 /// Indexes the folder first, as `wenyi index` does: only what changed is embedded. Question and
-/// documents may be in different languages. Scores are cosines: greater is closer.
+/// documents may be in different languages. Meaning and words count together; names and code are
+/// found as they are written. Greater scores are better.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -42,7 +45,11 @@ pub(crate) struct Arguments {
     #[arg(short = 'k', long, value_name = "N", default_value_t = 5, value_parser = positive)]
     top_k: usize,
 
-    /// Leave out passages with a lower score
+    /// What is compared: meaning and words (hybrid), meaning alone (dense), or words alone (text)
+    #[arg(long, value_name = "NAME", value_enum)]
+    mode: Option<Mode>,
+
+    /// Leave out passages with a lower cosine; with `--mode text`, a lower BM25
     #[arg(long, value_name = "SCORE")]
     min_score: Option<f32>,
 
@@ -65,11 +72,30 @@ pub(crate) struct Arguments {
     model: ModelArguments,
 }
 
+/// `--mode`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    Hybrid,
+    Dense,
+    Text,
+}
+
+impl From<Mode> for SearchMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Hybrid => Self::Hybrid,
+            Mode::Dense => Self::Dense,
+            Mode::Text => Self::Text,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   wenyi search docs/ \"how do I use it without a network?\"
   wenyi search docs/ \"怎样在没有网络的机器上使用？\" --top-k 3
   wenyi search notes/ \"travel costs\" --collection notes.db --json
+  wenyi search docs/ read_to_string --mode text
   wenyi search notes.db \"travel costs\" --full";
 
 /// What `--json` prints.
@@ -102,6 +128,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let collection = open_to_search(target.collection(), embedder.as_ref())?;
     let options = SearchOptions {
         top_k: arguments.top_k,
+        mode: arguments.mode.map(Into::into),
         min_score: arguments.min_score,
         ..SearchOptions::default()
     };

@@ -1,4 +1,4 @@
-//! Questions to passages: the closest chunks, the sentence of each that comes nearest, and the
+//! Questions to passages: the closest chunks by meaning and words, the sentence of each that comes nearest, and the
 //! words that question and passage share.
 
 mod best_sentence;
@@ -8,21 +8,38 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
-use wenyi_store::{Collection, Filter, Hit};
+use wenyi_store::{Collection, Filter, Fusion, Hit};
 
 use super::collection::expect_same_space;
 use super::words::Words;
 use super::{ErrorKind, Result};
 use crate::embed::Embedder;
 
+/// What question and passages are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchMode {
+    /// By meaning and words together.
+    Hybrid,
+    /// By meaning: the vectors' cosine.
+    Dense,
+    /// By words: BM25.
+    Text,
+}
+
 /// How to search.
 #[derive(Clone, Debug)]
 pub struct SearchOptions {
+    /// What is compared; `None` is hybrid, or dense in an old collection that is open to read only
+    /// and has no text index.
+    pub mode: Option<SearchMode>,
+    /// How the two orders of a hybrid search become one.
+    pub fusion: Fusion,
     /// How many passages to give back at most.
     pub top_k: usize,
     /// Only passages of documents whose path starts so; end it with `/` to mean a folder.
     pub path_prefix: Option<String>,
-    /// Only passages with at least this score.
+    /// Only passages with at least this cosine; with at least this BM25 in a search by words.
     pub min_score: Option<f32>,
     /// Find the best sentence of each passage, which costs one more call of the model.
     pub best_sentence: bool,
@@ -31,6 +48,8 @@ pub struct SearchOptions {
 impl Default for SearchOptions {
     fn default() -> Self {
         Self {
+            mode: None,
+            fusion: Fusion::default(),
             top_k: 5,
             path_prefix: None,
             min_score: None,
@@ -46,6 +65,8 @@ pub struct SearchResults {
     pub query: String,
     /// The name of the model that compared.
     pub model: String,
+    /// What was compared.
+    pub mode: SearchMode,
     /// The passages, best first.
     pub hits: Vec<SearchHit>,
     /// How long it took.
@@ -65,8 +86,13 @@ pub struct SearchHit {
     pub bytes: Range<u64>,
     /// The headings above it, outermost first.
     pub heading_path: Vec<String>,
-    /// Cosine of question and passage: greater is closer.
+    /// What the passages are ordered by: greater is closer. The cosine in a dense search, BM25 in
+    /// one by words, their fusion in a hybrid one.
     pub score: f32,
+    /// Cosine of question and passage, unless the search was by words alone.
+    pub cosine: Option<f32>,
+    /// BM25 of the question's words in the passage, if it has any and they were looked for.
+    pub bm25: Option<f32>,
     /// The passage.
     pub text: String,
     /// The sentence that comes nearest to the question.
@@ -130,7 +156,17 @@ pub fn search(
     }
     expect_same_space(collection, embedder.fingerprint())?;
     let vector = embedder.embed_query(query)?;
-    let found = closest(collection, &vector, options)?;
+    let (found, mode) = match (options.mode, closest(collection, query, &vector, options)) {
+        (None, Err(error)) if error.is_without_text_index() => {
+            let options = SearchOptions {
+                mode: Some(SearchMode::Dense),
+                ..options.clone()
+            };
+            let found = closest(collection, query, &vector, &options)?;
+            (found, SearchMode::Dense)
+        }
+        (mode, found) => (found?, mode.unwrap_or(SearchMode::Hybrid)),
+    };
 
     let words = Words::of(query);
     let sentences = if options.best_sentence {
@@ -148,6 +184,8 @@ pub fn search(
             bytes: hit.chunk.span,
             heading_path: hit.chunk.heading_path,
             score: hit.score,
+            cosine: hit.cosine,
+            bm25: hit.bm25,
             matches: words.matches(&hit.chunk.text),
             text: hit.chunk.text,
             best_sentence,
@@ -156,6 +194,7 @@ pub fn search(
     Ok(SearchResults {
         query: query.to_owned(),
         model: embedder.fingerprint().model.clone(),
+        mode,
         hits: hits.collect(),
         seconds: started.elapsed().as_secs_f64(),
     })
@@ -164,6 +203,7 @@ pub fn search(
 /// The best hits without repetitions, each with the places of its copies.
 fn closest(
     collection: &Collection,
+    query: &str,
     vector: &[f32],
     options: &SearchOptions,
 ) -> Result<Vec<(Hit, Vec<Place>)>> {
@@ -173,9 +213,18 @@ fn closest(
     };
     let mut asked = options.top_k.saturating_mul(2).saturating_add(8);
     loop {
-        let hits = collection.search(vector, asked, &filter)?;
+        let hits = match options.mode.unwrap_or(SearchMode::Hybrid) {
+            SearchMode::Hybrid => {
+                collection.search_hybrid(vector, query, options.fusion, asked, &filter)?
+            }
+            SearchMode::Dense => collection.search(vector, asked, &filter)?,
+            SearchMode::Text => collection.search_text(query, asked, &filter)?,
+        };
         let all = hits.len() < asked;
-        let enough = |hit: &Hit| options.min_score.is_none_or(|least| hit.score >= least);
+        let enough = |hit: &Hit| {
+            let score = hit.cosine.unwrap_or(hit.score);
+            options.min_score.is_none_or(|least| score >= least)
+        };
         let distinct = without_repetitions(hits.into_iter().filter(enough), options.top_k);
         // A folder full of copies: look further down.
         if all || distinct.len() == options.top_k || asked >= MOST_CANDIDATES {

@@ -125,6 +125,8 @@ fn copies_take_one_place() {
 fn a_passage_inside_a_better_one_takes_no_place() {
     let hit = |id: i64, span: Range<u64>, text: &str| Hit {
         score: 0.5,
+        cosine: Some(0.5),
+        bm25: None,
         chunk_id: 0,
         ordinal: 0,
         chunk: wenyi_store::Chunk {

@@ -1,0 +1,3 @@
+//! How well it works, in figures that others publish too.
+
+pub mod retrieval;
