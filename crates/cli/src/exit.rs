@@ -127,6 +127,9 @@ impl Verdict {
                 hint: error.hint.clone(),
             });
         }
+        if let Some(error) = cause.downcast_ref::<wenyi_server::StartError>() {
+            return Some(Self::of_library(false, true, error.hint()));
+        }
         if let Some(EmbedError::Engine(error)) = cause.downcast_ref() {
             return Some(Self::of_engine(error));
         }

@@ -4,6 +4,7 @@ mod search;
 mod index;
 mod embed;
 mod models;
+mod serve;
 mod bench;
 mod eval;
 
@@ -18,6 +19,7 @@ pub(crate) enum Command {
     Index(index::Arguments),
     Embed(embed::Arguments),
     Models(models::Arguments),
+    Serve(serve::Arguments),
     Bench(bench::Arguments),
     Eval(eval::Arguments),
 }
@@ -30,6 +32,7 @@ impl Command {
             Self::Index(arguments) => index::run(&arguments),
             Self::Embed(arguments) => embed::run(&arguments),
             Self::Models(arguments) => models::run(&arguments),
+            Self::Serve(arguments) => serve::run(arguments),
             Self::Bench(arguments) => bench::run(&arguments, started),
             Self::Eval(arguments) => eval::run(&arguments),
         }

@@ -8,6 +8,7 @@ mod description;
 mod open;
 mod plan;
 mod run;
+mod windows;
 mod pooling;
 mod dense;
 mod heads;
@@ -32,6 +33,7 @@ pub use options::{
     EmbedOptions, Embeddings, Fingerprint, Overflow, Precision, Relevance, Role, SparseEmbedding,
     TokenUsage,
 };
+pub use plan::{Planned, Window};
 
 /// A loaded model that reads texts. Calls from several threads wait for each other.
 #[derive(Debug)]

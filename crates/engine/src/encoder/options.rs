@@ -189,6 +189,18 @@ pub struct Relevance {
     pub usage: TokenUsage,
 }
 
+impl Relevance {
+    /// The relevance that the head's `logit` means.
+    #[must_use]
+    pub fn of(logit: f32, usage: TokenUsage) -> Self {
+        Self {
+            logit,
+            score: 1.0 / (1.0 + (-logit).exp()),
+            usage,
+        }
+    }
+}
+
 /// A text as weights of vocabulary entries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SparseEmbedding {

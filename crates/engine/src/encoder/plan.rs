@@ -6,17 +6,27 @@ use crate::{ErrorKind, Result};
 
 /// One pass of a text, or of a part of it, through the model.
 #[derive(Debug)]
-pub(super) struct Window {
+pub struct Window {
     pub(super) input_ids: Vec<u32>,
     /// Empty if all are 0.
     pub(super) token_type_ids: Vec<u8>,
 }
 
+impl Window {
+    /// Tokens that pass through the model.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.input_ids.len()
+    }
+}
+
 /// A tokenized text: its windows and what became of its tokens.
 #[derive(Debug)]
-pub(super) struct Planned {
-    pub(super) windows: Vec<Window>,
-    pub(super) usage: TokenUsage,
+pub struct Planned {
+    /// At least one.
+    pub windows: Vec<Window>,
+    /// What became of its tokens.
+    pub usage: TokenUsage,
 }
 
 /// Tokenizes `prompt + text` and applies the overflow policy.

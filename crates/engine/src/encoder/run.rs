@@ -49,13 +49,8 @@ impl Encoder {
         for (chunk, texts) in texts.chunks(TEXTS).enumerate() {
             let planned = self.plan_all(prompt, texts, chunk * TEXTS, options.overflow)?;
             let (windows, usage) = flatten(planned);
-            let vectors = self.each_window(&windows, |hidden, first, window| {
-                let vector = pool(self.description.pooling, hidden, first, &window.input_ids);
-                self.dense
-                    .iter()
-                    .fold(vector, |vector, layer| layer.apply(self.isa, &vector))
-            })?;
-            let mut vectors = windows.iter().zip(vectors);
+            let vectors = self.vectors(&windows)?;
+            let mut vectors = windows.iter().map(Window::tokens).zip(vectors);
             for usage in &usage {
                 let vector = combine(vectors.by_ref().take(usage.windows), dimensions);
                 embeddings.values.extend(vector);
@@ -78,9 +73,6 @@ impl Encoder {
         overflow: Overflow,
     ) -> Result<Vec<Relevance>> {
         self.must_give(Output::Relevance)?;
-        let Head::Relevance { layers, norm, mean } = &self.head else {
-            unreachable!()
-        };
         if overflow == Overflow::SplitMean {
             let (value, expected) = (
                 "split-mean".into(),
@@ -100,19 +92,12 @@ impl Encoder {
                 self.plan_pair(&query, documents[index], chunk * TEXTS + index, overflow)
             })?;
             let (windows, usage) = flatten(planned);
-            let head = (&layers[..], norm.as_ref(), *mean);
-            let logits = self.each_window(&windows, |hidden, first, window| {
-                relevance_logit(self.isa, head, hidden, first, window.input_ids.len())
-            })?;
+            let logits = self.logits(&windows)?;
             results.extend(
                 logits
                     .into_iter()
                     .zip(usage)
-                    .map(|(logit, usage)| Relevance {
-                        logit,
-                        score: 1.0 / (1.0 + (-logit).exp()),
-                        usage,
-                    }),
+                    .map(|(logit, usage)| Relevance::of(logit, usage)),
             );
         }
         Ok(results)
@@ -125,17 +110,12 @@ impl Encoder {
     /// If the model gives none, or as [`Encoder::embed`]. Over-long texts cannot be split.
     pub fn sparse(&self, texts: &[&str], options: &EmbedOptions) -> Result<Vec<SparseEmbedding>> {
         self.must_give(Output::Sparse)?;
-        let Head::Sparse(head) = &self.head else {
-            unreachable!()
-        };
         let prompt = self.description.prompt(&options.role)?;
         let mut results = Vec::with_capacity(texts.len());
         for (chunk, texts) in texts.chunks(TEXTS).enumerate() {
             let planned = self.plan_all(prompt, texts, chunk * TEXTS, options.overflow)?;
             let (windows, usage) = flatten(planned);
-            let weights = self.each_window(&windows, |hidden, first, window| {
-                head.weigh(self.isa, hidden, first, window.input_ids.len())
-            })?;
+            let weights = self.weights(&windows)?;
             let mut weights = weights.into_iter();
             for usage in usage {
                 let windows = weights.by_ref().take(usage.windows);
@@ -148,7 +128,40 @@ impl Encoder {
         Ok(results)
     }
 
-    fn must_give(&self, output: Output) -> Result<()> {
+    /// The vectors of windows: pooled and through the dense layers, not yet normalised.
+    pub(super) fn vectors(&self, windows: &[Window]) -> Result<Vec<Vec<f32>>> {
+        self.each_window(windows, |hidden, first, window| {
+            let vector = pool(self.description.pooling, hidden, first, &window.input_ids);
+            self.dense
+                .iter()
+                .fold(vector, |vector, layer| layer.apply(self.isa, &vector))
+        })
+    }
+
+    /// The relevance of pairs.
+    pub(super) fn logits(&self, windows: &[Window]) -> Result<Vec<f32>> {
+        self.must_give(Output::Relevance)?;
+        let Head::Relevance { layers, norm, mean } = &self.head else {
+            unreachable!()
+        };
+        let head = (&layers[..], norm.as_ref(), *mean);
+        self.each_window(windows, |hidden, first, window| {
+            relevance_logit(self.isa, head, hidden, first, window.tokens())
+        })
+    }
+
+    /// The vocabulary weights of windows.
+    pub(super) fn weights(&self, windows: &[Window]) -> Result<Vec<Vec<(u32, f32)>>> {
+        self.must_give(Output::Sparse)?;
+        let Head::Sparse(head) = &self.head else {
+            unreachable!()
+        };
+        self.each_window(windows, |hidden, first, window| {
+            head.weigh(self.isa, hidden, first, window.tokens())
+        })
+    }
+
+    pub(super) fn must_give(&self, output: Output) -> Result<()> {
         let available = self.description.output;
         if available == output {
             return Ok(());
@@ -171,7 +184,7 @@ impl Encoder {
         })
     }
 
-    fn plan_pair(
+    pub(super) fn plan_pair(
         &self,
         query: &[u32],
         document: &str,
@@ -335,10 +348,10 @@ fn batch_of(windows: &[Window], indices: &[usize]) -> Batch {
     batch
 }
 
-/// The vector of a text from those of its windows: averaged by length if there are several,
+/// The vector of a text from its windows' tokens and vectors: averaged by length if there are several,
 /// truncated, unit length.
-fn combine<'a>(
-    windows: impl Iterator<Item = (&'a Window, Vec<f32>)>,
+pub(super) fn combine(
+    windows: impl Iterator<Item = (usize, Vec<f32>)>,
     dimensions: usize,
 ) -> Vec<f32> {
     let mut windows: Vec<_> = windows.collect();
@@ -347,10 +360,10 @@ fn combine<'a>(
         _ => {
             let width = windows.first().map_or(0, |(_, vector)| vector.len());
             let mut sum = vec![0.0; width];
-            for (window, mut vector) in windows {
+            for (tokens, mut vector) in windows {
                 normalize(&mut vector);
                 #[expect(clippy::cast_precision_loss, reason = "a text's tokens")]
-                let weight = window.input_ids.len() as f32;
+                let weight = tokens as f32;
                 sum.iter_mut()
                     .zip(vector)
                     .for_each(|(sum, value)| *sum += weight * value);
@@ -364,7 +377,7 @@ fn combine<'a>(
 }
 
 /// The largest weight of each id over all windows, by ascending id.
-fn largest_of(windows: impl Iterator<Item = Vec<(u32, f32)>>) -> Vec<(u32, f32)> {
+pub(super) fn largest_of(windows: impl Iterator<Item = Vec<(u32, f32)>>) -> Vec<(u32, f32)> {
     let mut largest = std::collections::BTreeMap::<u32, f32>::new();
     for (id, weight) in windows.flatten() {
         let entry = largest.entry(id).or_insert(weight);

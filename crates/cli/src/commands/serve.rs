@@ -1,0 +1,280 @@
+//! `wenyi serve`: models behind HTTP, in the APIs that programs already speak.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::LevelFilter;
+use wenyi::embed::{Overflow, Precision, Role};
+use wenyi::hub::DEFAULT_MODEL;
+use wenyi_server::{Alias, ServedModel, Server, ServerOptions};
+
+use crate::arguments::{overflow_parser, positive, precision_parser, role};
+use crate::exit::UserError;
+use crate::interrupt;
+use crate::model;
+use crate::output::style;
+use crate::progress::Terminal;
+
+/// Serve models over HTTP: OpenAI's API and others
+///
+/// Programs that speak to OpenAI need only another address, such as
+/// `OPENAI_BASE_URL=http://127.0.0.1:8000/v1`, and the name of a served model or an alias of one.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Address to listen on; anything but loopback needs API keys
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    host: IpAddr,
+
+    /// Port to listen on; 0 takes any free one
+    #[arg(short, long, value_name = "N", default_value_t = 8000)]
+    port: u16,
+
+    /// A model to serve, under its own name or another one; may be given several times
+    #[arg(short, long, value_name = "[NAME=]ID|PATH", default_value = DEFAULT_MODEL)]
+    model: Vec<ServedModel>,
+
+    /// Another name for a served model, such as `text-embedding-ada-002=multilingual-e5-small`
+    #[arg(long, value_name = "NAME=MODEL")]
+    alias: Vec<Alias>,
+
+    /// What texts are if a request does not say: `document`, `query` or `plain`
+    #[arg(long, value_name = "ROLE", default_value = "document", value_parser = role)]
+    input_type: Role,
+
+    /// What happens to texts longer than the model if a request does not say
+    #[arg(long, value_name = "POLICY", default_value = "split-mean", value_parser = overflow_parser())]
+    overflow: Overflow,
+
+    #[command(flatten)]
+    computing: Computing,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Models")]
+struct Computing {
+    /// Numbers to compute with: f32 is the reference, int8 the fastest; the fastest accurate one of
+    /// this machine if not given
+    #[arg(long, value_name = "NAME", value_parser = precision_parser())]
+    precision: Option<Precision>,
+
+    /// Threads of each model; all cores if not given
+    #[arg(long, value_name = "N", value_parser = positive)]
+    threads: Option<usize>,
+
+    /// Load all models at the start, not only the first
+    #[arg(long)]
+    preload: bool,
+
+    /// Take a model out of memory that nobody asked for this long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    idle_unload: Option<Duration>,
+
+    /// Models in memory at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
+    max_loaded: usize,
+
+    /// Memory for vectors of texts seen before, in MiB; 0 for none
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    cache: usize,
+
+    /// Use only what is on this machine; open no connection
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Access")]
+struct Access {
+    /// File with API keys, one a line; more in `WENYI_API_KEYS`, separated by commas
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+
+    /// Origin whose pages may call from a browser, `*` for all
+    #[arg(long, value_name = "ORIGIN")]
+    cors_origin: Vec<String>,
+
+    /// What to log: errors and a line for each start and stop, refused requests too, or everything
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    log_level: LogLevel,
+
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    log_json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+struct Limits {
+    /// Largest request body in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = positive)]
+    max_body: usize,
+
+    /// Requests in work at once
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
+    max_requests: usize,
+
+    /// Open connections
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = positive)]
+    max_connections: usize,
+
+    /// Tokens that may wait for one model
+    #[arg(long, value_name = "N", default_value_t = 4_194_304, value_parser = positive)]
+    max_queued_tokens: usize,
+
+    /// Longest time for a request
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    request_timeout: Duration,
+
+    /// Longest pause of a client that is sending, and longest rest of a connection
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    read_timeout: Duration,
+
+    /// Longest time for open requests after the signal to stop
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    drain_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogLevel {
+    Error,
+    Info,
+    Debug,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wenyi serve
+  wenyi serve --model bge-small-zh-v1.5 --alias text-embedding-3-small=bge-small-zh-v1.5
+  WENYI_API_KEYS=secret wenyi serve --host 0.0.0.0 --port 8080";
+
+/// How often to look for the signal to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    log(&arguments.access);
+    let hub = model::hub(arguments.computing.offline)?;
+    let progress = Terminal::new(false);
+    for model in &arguments.model {
+        // Fetched now, so that no request waits for a download.
+        hub.resolve(&model.source, &progress)?;
+    }
+    let options = options(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(async {
+        let server = Server::bind(options).await?;
+        announce(server.address()?)?;
+        server.run(stop()).await;
+        Ok(())
+    })
+}
+
+/// Resolves on Ctrl-C or termination.
+async fn stop() {
+    while !interrupt::requested() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Tells people on standard error and programs on standard output where the server is.
+fn announce(address: SocketAddr) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "http://{address}")?;
+    stdout.flush()?;
+    let style = style::stderr();
+    let url = style.bold(&format!("http://{address}/v1"));
+    writeln!(
+        io::stderr(),
+        "serving OpenAI's API at {url}; stop with Ctrl-C"
+    )
+}
+
+fn log(access: &Access) {
+    let level = match access.log_level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_max_level(level);
+    if access.log_json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+}
+
+fn options(arguments: Arguments) -> anyhow::Result<ServerOptions> {
+    let Arguments {
+        computing,
+        access,
+        limits,
+        ..
+    } = arguments;
+    Ok(ServerOptions {
+        address: SocketAddr::new(arguments.host, arguments.port),
+        models: arguments.model,
+        aliases: arguments.alias,
+        role: arguments.input_type,
+        overflow: arguments.overflow,
+        precision: computing.precision,
+        threads: computing.threads,
+        offline: computing.offline,
+        preload: computing.preload,
+        idle: computing.idle_unload,
+        max_loaded: computing.max_loaded,
+        cache: computing.cache << 20,
+        keys: keys(access.api_key_file.as_deref())?,
+        origins: access.cors_origin,
+        max_body: limits.max_body << 20,
+        max_requests: limits.max_requests,
+        max_connections: limits.max_connections,
+        max_queued_tokens: limits.max_queued_tokens,
+        request_timeout: limits.request_timeout,
+        read_timeout: limits.read_timeout,
+        drain_timeout: limits.drain_timeout,
+    })
+}
+
+/// The keys of the file and of the environment.
+fn keys(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let mut keys = Vec::new();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            UserError::new(format!("cannot read `{}`: {error}", path.display()))
+                .with_hint("`--api-key-file` names a text file with one key a line")
+        })?;
+        let lines = text.lines().map(str::trim);
+        let wanted = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        keys.extend(wanted.map(str::to_owned));
+        if keys.is_empty() {
+            let error = UserError::new(format!("`{}` holds no keys", path.display()));
+            return Err(error.into());
+        }
+    }
+    if let Ok(list) = std::env::var("WENYI_API_KEYS") {
+        let listed = list.split(',').map(str::trim);
+        keys.extend(listed.filter(|key| !key.is_empty()).map(str::to_owned));
+    }
+    Ok(keys)
+}
+
+fn seconds(value: &str) -> Result<Duration, String> {
+    match value.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected 0.1 to 86400 seconds".into()),
+    }
+}

@@ -1,0 +1,70 @@
+//! The APIs that are spoken, one file each: parsing and printing, nothing else.
+
+mod fields;
+mod input;
+mod loss;
+mod ranking;
+pub(crate) mod openai;
+pub(crate) mod dashscope;
+pub(crate) mod rerank;
+pub(crate) mod tei;
+pub(crate) mod ollama;
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::http::RequestId;
+use crate::problem::Problem;
+
+/// An API's way of spelling things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    OpenAi,
+    DashScope,
+    /// Cohere and Jina.
+    Rerank,
+    Tei,
+    Ollama,
+}
+
+impl Dialect {
+    /// The dialect of a path, known or not; most programs expect `OpenAI`'s.
+    pub(crate) fn of(path: &str) -> Self {
+        let begins = |prefix: &str| path.starts_with(prefix);
+        if begins("/api/v1/") || begins("/compatible-api/") {
+            Self::DashScope
+        } else if begins("/api/") {
+            Self::Ollama
+        } else if begins("/v2/") || path == "/v1/rerank" {
+            Self::Rerank
+        } else if tei::ROUTES.contains(&path) {
+            Self::Tei
+        } else {
+            Self::OpenAi
+        }
+    }
+
+    /// A problem in the dialect's shape, with its status.
+    pub(crate) fn print(self, problem: &Problem, id: &RequestId) -> Response {
+        match self {
+            Self::OpenAi => openai::problem(problem),
+            Self::DashScope => dashscope::problem(problem, id),
+            Self::Rerank => rerank::problem(problem),
+            Self::Tei => tei::problem(problem),
+            Self::Ollama => ollama::problem(problem),
+        }
+    }
+}
+
+/// `value` as the JSON body of a response.
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(value);
+    let mut response = Response::new(Body::from(body.unwrap_or_default()));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

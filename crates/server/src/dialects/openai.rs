@@ -1,0 +1,367 @@
+//! `OpenAI`'s API: embeddings and models. The messages of its errors are known to programs that look
+//! for them, so they are kept to the letter.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+use wenyi::embed::{Overflow, Role};
+
+use super::fields::Fields;
+use super::input::Input;
+use super::json;
+use super::loss::Loss;
+use crate::call::{Client, TextsRequest, Vectors, kept};
+use crate::foreign_tokens::Vocabulary;
+use crate::http::{App, Payload};
+use crate::problem::Problem;
+
+/// Inputs of a request.
+const MAX_INPUTS: usize = 2048;
+/// Tokens of a request's inputs together.
+const MAX_TOKENS: usize = 300_000;
+/// Numbers that are printed without leaving the request's thread: about a millisecond.
+const INLINE_NUMBERS: usize = 20_000;
+
+/// How vectors are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Float,
+    /// Little-endian `f32`.
+    Base64,
+}
+
+/// `POST /v1/embeddings`.
+pub(crate) async fn embeddings(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    body: Payload,
+) -> Result<Response, Problem> {
+    let (request, encoding) = parse(&body).await?;
+    let vectors = app.models.embed(client, request).await?;
+    if vectors
+        .vectors
+        .iter()
+        .map(|vector| vector.len())
+        .sum::<usize>()
+        <= INLINE_NUMBERS
+    {
+        return Ok(print(&vectors, encoding));
+    }
+    let printed = spawn_blocking(move || print(&vectors, encoding)).await;
+    printed.map_err(|error| Problem::Internal {
+        reason: error.to_string(),
+    })
+}
+
+async fn parse(body: &Payload) -> Result<(TextsRequest, Encoding), Problem> {
+    let fields = Fields::parse(body.bytes())?;
+    let model: String = fields.required("model")?;
+    let input: Input = fields.required("input")?;
+    match input.len() {
+        0 => return Err(Problem::field("input", "is empty")),
+        received if received > MAX_INPUTS => {
+            let (field, limit) = ("input", MAX_INPUTS);
+            return Err(Problem::TooManyInputs {
+                field,
+                received,
+                limit,
+            });
+        }
+        _ => {}
+    }
+    if input.ids() > MAX_TOKENS {
+        let (received, limit) = (input.ids(), MAX_TOKENS);
+        return Err(Problem::TooManyTokens { received, limit });
+    }
+    let encoding = match fields.optional::<String>("encoding_format")?.as_deref() {
+        None | Some("float") => Encoding::Float,
+        Some("base64") => Encoding::Base64,
+        Some(other) => return Err(Problem::field("encoding_format", other)),
+    };
+    // Who uses `user` is OpenAI's business; it must only be a text.
+    fields.optional::<String>("user")?;
+    let request = TextsRequest {
+        role: fields
+            .optional::<String>("input_type")?
+            .map(role)
+            .transpose()?,
+        overflow: fields
+            .optional::<String>("overflow")?
+            .map(overflow)
+            .transpose()?,
+        dimensions: fields.optional("dimensions")?,
+        max_tokens: Some(MAX_TOKENS),
+        texts: texts(input, &model).await?,
+        model: Some(model),
+    };
+    Ok((request, encoding))
+}
+
+/// The texts of `input`, whose ids are in the vocabulary that clients use for `model`.
+async fn texts(input: Input, model: &str) -> Result<Vec<String>, Problem> {
+    if input.ids() == 0 {
+        return input.texts(|_| Ok(String::new()));
+    }
+    let vocabulary = Vocabulary::of_model(model);
+    // The first use of a vocabulary builds its table.
+    let texts = spawn_blocking(move || input.texts(|ids| vocabulary.decode(ids))).await;
+    texts.unwrap_or_else(|error| {
+        Err(Problem::Internal {
+            reason: error.to_string(),
+        })
+    })
+}
+
+fn role(name: String) -> Result<Role, Problem> {
+    match &*name {
+        "query" => Ok(Role::Query),
+        "document" => Ok(Role::Document),
+        "plain" => Ok(Role::Plain),
+        _ => Err(Problem::field(
+            "input_type",
+            format!("is `{name}`, expected `query`, `document` or `plain`"),
+        )),
+    }
+}
+
+fn overflow(name: String) -> Result<Overflow, Problem> {
+    name.parse().map_err(|_| {
+        let expected = "expected `error`, `truncate` or `split-mean`";
+        Problem::field("overflow", format!("is `{name}`, {expected}"))
+    })
+}
+
+#[derive(Serialize)]
+struct EmbeddingList<'a> {
+    object: &'static str,
+    data: Vec<EmbeddingEntry<'a>>,
+    model: &'a str,
+    usage: Usage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wenyi: Option<Loss>,
+}
+
+#[derive(Serialize)]
+struct EmbeddingEntry<'a> {
+    object: &'static str,
+    index: usize,
+    embedding: Numbers<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Numbers<'a> {
+    Float(&'a [f32]),
+    Base64(String),
+}
+
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+fn print(vectors: &Vectors, encoding: Encoding) -> Response {
+    let entries = vectors.vectors.iter().enumerate();
+    let loss = Loss::of(&vectors.usage);
+    let tokens = kept(&vectors.usage);
+    let list = EmbeddingList {
+        object: "list",
+        data: entries
+            .map(|(index, vector)| EmbeddingEntry {
+                object: "embedding",
+                index,
+                embedding: match encoding {
+                    Encoding::Float => Numbers::Float(vector),
+                    Encoding::Base64 => Numbers::Base64(base64(vector)),
+                },
+            })
+            .collect(),
+        model: &vectors.model,
+        usage: Usage {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        },
+        wenyi: loss.clone().reported(),
+    };
+    let mut response = json(StatusCode::OK, &list);
+    loss.tell(&vectors.model, &mut response);
+    response
+}
+
+fn base64(vector: &[f32]) -> String {
+    let bytes: Vec<u8> = vector
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    STANDARD.encode(bytes)
+}
+
+#[derive(Serialize)]
+struct ModelList {
+    object: &'static str,
+    data: Vec<ModelEntry>,
+}
+
+#[derive(Serialize)]
+struct ModelEntry {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: String,
+}
+
+/// `GET /v1/models`.
+pub(crate) async fn models(State(app): State<Arc<App>>) -> Response {
+    let data = entries(&app);
+    json(
+        StatusCode::OK,
+        &ModelList {
+            object: "list",
+            data,
+        },
+    )
+}
+
+/// `GET /v1/models/{model}`.
+pub(crate) async fn model(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let entries = entries(&app);
+    match entries.iter().find(|entry| entry.id == name) {
+        Some(entry) => Ok(json(StatusCode::OK, entry)),
+        None => Err(Problem::NoModel {
+            model: name,
+            served: entries.into_iter().map(|entry| entry.id).collect(),
+        }),
+    }
+}
+
+fn entries(app: &App) -> Vec<ModelEntry> {
+    let listed = app.models.registry.list().into_iter();
+    listed
+        .map(|listed| ModelEntry {
+            id: listed.name,
+            object: "model",
+            created: 0,
+            owned_by: listed.alias_of.unwrap_or_else(|| "wenyi".into()),
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    error: ErrorFields,
+}
+
+#[derive(Serialize)]
+struct ErrorFields {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<&'static str>,
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// `problem` in `OpenAI`'s shape.
+pub(crate) fn problem(problem: &Problem) -> Response {
+    let (kind, code) = class(problem);
+    let error = ErrorFields {
+        message: message(problem),
+        kind,
+        param: param(problem),
+        code,
+        hint: detail(problem).or_else(|| problem.hint()),
+    };
+    json(problem.status(), &ErrorBody { error })
+}
+
+/// `type` and `code`.
+fn class(problem: &Problem) -> (&'static str, Option<&'static str>) {
+    let invalid = "invalid_request_error";
+    match problem {
+        Problem::TooManyTokens { .. } => ("max_tokens_per_request", Some("max_tokens_per_request")),
+        Problem::Key { given: true } => (invalid, Some("invalid_api_key")),
+        Problem::NoModel { .. } => (invalid, Some("model_not_found")),
+        Problem::Busy { .. } => ("requests", Some("rate_limit_exceeded")),
+        _ if problem.status().is_server_error() => ("server_error", None),
+        _ => (invalid, None),
+    }
+}
+
+fn param(problem: &Problem) -> Option<&'static str> {
+    match problem {
+        // As OpenAI answers.
+        Problem::Field {
+            field: "input" | "encoding_format",
+            ..
+        } => None,
+        Problem::Field { field, .. } => Some(field),
+        Problem::Dimensions { .. } => Some("dimensions"),
+        Problem::NoModel { .. } => Some("model"),
+        _ => None,
+    }
+}
+
+fn message(problem: &Problem) -> String {
+    match problem {
+        Problem::Field { field: "input", .. } | Problem::TooManyInputs { field: "input", .. } => {
+            "'$.input' is invalid. Please check the API reference: \
+             https://platform.openai.com/docs/api-reference."
+                .into()
+        }
+        Problem::Field {
+            field: "encoding_format",
+            reason,
+        } => format!(
+            "Invalid value for 'encoding_format' = {reason}. Supported values: ['float', 'base64']."
+        ),
+        Problem::Field { field: "model", .. } => "you must provide a model parameter".into(),
+        Problem::TooManyTokens { received, limit } => {
+            format!("Requested {received} tokens, max {limit} tokens per request")
+        }
+        Problem::TooLong {
+            tokens, max_length, ..
+        } => format!(
+            "This model's maximum context length is {max_length} tokens, however you requested \
+             {tokens} tokens ({tokens} in your prompt; 0 for the completion). Please reduce your \
+             prompt; or completion length."
+        ),
+        Problem::Key { given: true } => "Incorrect API key provided.".into(),
+        Problem::Key { given: false } => "You didn't provide an API key. Send it as \
+                                          `Authorization: Bearer YOUR_KEY`."
+            .into(),
+        Problem::NoRoute { method, path } => format!("Invalid URL ({method} {path})"),
+        Problem::NoMethod { method, path } => format!(
+            "Not allowed to {method} on {path}. (HINT: Perhaps you meant to use a different HTTP \
+             method?)"
+        ),
+        Problem::NoModel { .. } => {
+            // Most clients show nothing but the message.
+            format!("{problem}. Hint: {}", problem.hint().unwrap_or_default())
+        }
+        _ => problem.to_string(),
+    }
+}
+
+/// What the fixed messages leave out.
+fn detail(problem: &Problem) -> Option<String> {
+    match problem {
+        Problem::Field {
+            field: "input" | "model",
+            ..
+        }
+        | Problem::TooManyInputs { .. } => Some(problem.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,145 @@
+//! Around every request: a number, a place, a deadline; then the problem printed, the time counted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{HeaderName, RETRY_AFTER};
+use axum::http::{HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
+
+use super::App;
+use crate::dialects::Dialect;
+use crate::problem::Problem;
+
+/// A request's number, for answers and logs.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Routes that anyone may ask: they tell nothing but that the server runs.
+const OPEN: [&str; 6] = [
+    "/health",
+    "/ready",
+    "/ping",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+];
+
+/// Counts a request as long as it is in work, however it ends.
+struct InFlight<'a>(&'a App);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.left();
+    }
+}
+
+/// The outermost layer.
+pub(super) async fn answer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    app.metrics.arrived();
+    let _in_flight = InFlight(&app);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("other", |route| route.as_str()).to_owned();
+    let id = RequestId(uuid::Uuid::new_v4().to_string());
+    let response = match within_limits(&app, &path, request, id.clone(), next).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    };
+    let (mut response, problem) = printed(response, &method, &path, &id);
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status().as_u16();
+    app.metrics.answered(&route, status, started.elapsed());
+    let name = problem.as_ref().map_or("", Problem::name);
+    if problem.is_some() {
+        app.metrics.problem(name);
+    }
+    let milliseconds = milliseconds(started.elapsed());
+    let reason = problem
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    if status >= 500 {
+        tracing::error!(%method, path, status, milliseconds, id = id.0, name, reason);
+    } else if problem.is_some() {
+        tracing::info!(%method, path, status, milliseconds, id = id.0, name, reason);
+    } else {
+        tracing::debug!(%method, path, status, milliseconds, id = id.0);
+    }
+    response
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 100.0
+}
+
+/// Admits the request, finds it a place and gives it its time.
+async fn within_limits(
+    app: &Arc<App>,
+    path: &str,
+    mut request: Request,
+    id: RequestId,
+    next: Next,
+) -> Result<Response, Problem> {
+    let is_open = OPEN.contains(&path);
+    if !is_open && request.method() != Method::OPTIONS {
+        let peer = request.extensions().get::<SocketAddr>().copied();
+        let peer = peer.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let client = app.guard.admit(request.headers(), peer)?;
+        request.extensions_mut().insert(client);
+    }
+    request.extensions_mut().insert(id);
+    if is_open {
+        return Ok(next.run(request).await);
+    }
+    let Ok(_place) = app.places.try_acquire() else {
+        let retry_after = Duration::from_secs(1);
+        return Err(Problem::Busy { retry_after });
+    };
+    let limit = app.options.request_timeout;
+    let answered = timeout(limit, next.run(request)).await;
+    answered.map_err(|_| Problem::Deadline(limit))
+}
+
+/// The response with its problem, if it has one, in the words of the route's dialect.
+fn printed(
+    mut response: Response,
+    method: &Method,
+    path: &str,
+    id: &RequestId,
+) -> (Response, Option<Problem>) {
+    let problem = response.extensions_mut().remove::<Problem>();
+    let Some(problem) = problem else {
+        return (response, None);
+    };
+    let is_head = method == Method::HEAD;
+    let mut printed = Dialect::of(path).print(&problem, id);
+    // Such as `allow`, which the router has set.
+    for (name, value) in response.headers() {
+        if !printed.headers().contains_key(name) && name != "content-length" {
+            printed.headers_mut().insert(name, value.clone());
+        }
+    }
+    let headers = printed.headers_mut();
+    if let Some(time) = problem.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs().max(1)));
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(RETRY_AFTER_MS, HeaderValue::from(milliseconds));
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+    }
+    if is_head {
+        *printed.body_mut() = axum::body::Body::empty();
+    }
+    (printed, Some(problem))
+}

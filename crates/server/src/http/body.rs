@@ -1,0 +1,55 @@
+//! Bodies, within a size and a time.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_LENGTH;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use super::App;
+use crate::problem::Problem;
+
+/// A whole body.
+#[derive(Debug)]
+pub(crate) struct Payload(Bytes);
+
+impl Payload {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl FromRequest<Arc<App>> for Payload {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let limit = app.options.max_body;
+        let declared = request.headers().get(CONTENT_LENGTH);
+        let declared = declared.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if declared.is_some_and(|length| length > limit) {
+            return Err(Problem::BodyTooLarge { limit });
+        }
+        let pause = app.options.read_timeout;
+        let mut body = request.into_body();
+        // Not all that is declared: a client may declare much and send little.
+        let mut bytes = BytesMut::with_capacity(declared.unwrap_or(0).min(1 << 16));
+        loop {
+            let frame = timeout(pause, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| Problem::SlowClient(pause))? else {
+                return Ok(Self(bytes.freeze()));
+            };
+            let frame = frame.map_err(|error| Problem::BrokenBody {
+                reason: error.to_string(),
+            })?;
+            let Some(data) = frame.data_ref() else {
+                continue;
+            };
+            if bytes.len() + data.len() > limit {
+                return Err(Problem::BodyTooLarge { limit });
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+}

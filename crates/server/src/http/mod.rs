@@ -1,0 +1,58 @@
+//! The way in and out: [`listen`] takes connections, [`routes`] is the table of what is served,
+//! [`guard`] checks who asks and bounds the work, [`body`] reads bodies, [`answer`] prints
+//! problems, counts and logs.
+
+mod body;
+mod guard;
+mod answer;
+mod operate;
+mod routes;
+mod listen;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Semaphore;
+
+pub(crate) use answer::RequestId;
+pub(crate) use body::Payload;
+pub(crate) use listen::serve;
+pub(crate) use routes::router;
+
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::options::ServerOptions;
+
+/// What every handler sees.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) options: Arc<ServerOptions>,
+    pub(crate) models: Models,
+    pub(crate) metrics: Arc<Metrics>,
+    guard: guard::Guard,
+    places: Semaphore,
+    is_ready: AtomicBool,
+}
+
+impl App {
+    pub(crate) fn new(options: Arc<ServerOptions>) -> wenyi::hub::Result<Arc<Self>> {
+        let metrics = Arc::new(Metrics::new());
+        Ok(Arc::new(Self {
+            models: Models::new(options.clone(), metrics.clone())?,
+            guard: guard::Guard::new(&options),
+            places: Semaphore::new(options.max_requests.clamp(1, Semaphore::MAX_PERMITS)),
+            is_ready: AtomicBool::new(false),
+            metrics,
+            options,
+        }))
+    }
+
+    /// Whether `/ready` says so: after the first load, and no longer once the server stops.
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Ordering::Relaxed);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
+    }
+}

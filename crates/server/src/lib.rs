@@ -1,0 +1,18 @@
+//! wenyi over HTTP: one set of models, the APIs that people's programs already speak.
+//!
+//! A request's way: [`http`] takes it in (keys, limits, time), a file of [`dialects`] parses it,
+//! [`models`] answers it (queue, batches, engine), and the same file prints the answer. A dialect
+//! knows nothing but its own spelling; a failure is a [`problem`] that each dialect prints its way.
+
+mod options;
+mod problem;
+mod call;
+mod foreign_tokens;
+mod models;
+mod dialects;
+mod http;
+mod metrics;
+mod server;
+
+pub use options::{Alias, ServedModel, ServerOptions};
+pub use server::{Server, StartError};

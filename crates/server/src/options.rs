@@ -1,0 +1,175 @@
+//! What the one who starts a server decides.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use wenyi::embed::{Overflow, Precision, Role};
+use wenyi::hub::DEFAULT_MODEL;
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// The models, the first of each kind being the one for requests that name none.
+    pub models: Vec<ServedModel>,
+    /// Other names for them.
+    pub aliases: Vec<Alias>,
+    /// As [`wenyi::embed::EncoderOptions::precision`].
+    pub precision: Option<Precision>,
+    /// As [`wenyi::embed::EncoderOptions::threads`].
+    pub threads: Option<usize>,
+    /// Fetch nothing; serve what is on this machine.
+    pub offline: bool,
+    /// Keys that open the server; without any, only a loopback address may be bound.
+    pub keys: Vec<String>,
+    /// Origins that browsers may call from; none by default.
+    pub origins: Vec<String>,
+    /// The role of texts whose request names none.
+    pub role: Role,
+    /// What happens to texts longer than the model if the request does not say.
+    pub overflow: Overflow,
+    /// Load every model at the start instead of on first use.
+    pub preload: bool,
+    /// A model that was not asked for this long leaves memory; `None` keeps it.
+    pub idle: Option<Duration>,
+    /// Models in memory at once; the one unused for longest makes room.
+    pub max_loaded: usize,
+    /// Largest body in bytes.
+    pub max_body: usize,
+    /// Requests in work at once.
+    pub max_requests: usize,
+    /// Open connections.
+    pub max_connections: usize,
+    /// Tokens that may wait for one model; more are refused with 429.
+    pub max_queued_tokens: usize,
+    /// Longest time from a request's arrival to its answer.
+    pub request_timeout: Duration,
+    /// Longest time for a request's head or the next part of its body.
+    pub read_timeout: Duration,
+    /// Longest time that open requests get after the signal to stop.
+    pub drain_timeout: Duration,
+    /// Memory for vectors of texts seen before, in bytes; 0 for none.
+    pub cache: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            models: vec![ServedModel::of(DEFAULT_MODEL)],
+            aliases: Vec::new(),
+            precision: None,
+            threads: None,
+            offline: false,
+            keys: Vec::new(),
+            origins: Vec::new(),
+            role: Role::Document,
+            overflow: Overflow::SplitMean,
+            preload: false,
+            idle: None,
+            max_loaded: 8,
+            max_body: 32 << 20,
+            max_requests: 1024,
+            max_connections: 4096,
+            max_queued_tokens: 4 << 20,
+            request_timeout: Duration::from_secs(300),
+            read_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            cache: 64 << 20,
+        }
+    }
+}
+
+/// A model and the name it is served under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedModel {
+    /// What clients call it.
+    pub name: String,
+    /// What [`wenyi::hub::Hub::resolve`] takes: a catalog id, a repository or a path.
+    pub source: String,
+}
+
+impl ServedModel {
+    /// `source` under its own name, a path under its last part.
+    #[must_use]
+    pub fn of(source: &str) -> Self {
+        let is_path = source.starts_with(['.', '/', '~']) || std::path::Path::new(source).exists();
+        let last = source
+            .trim_end_matches(['/', '\\'])
+            .rsplit(['/', '\\'])
+            .next();
+        let name = if is_path {
+            last.unwrap_or(source)
+        } else {
+            source
+        };
+        Self {
+            name: name.to_owned(),
+            source: source.to_owned(),
+        }
+    }
+}
+
+impl FromStr for ServedModel {
+    type Err = String;
+
+    /// `SOURCE` or `NAME=SOURCE`.
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        match value.split_once('=') {
+            _ if value.is_empty() => Err("expected `MODEL` or `NAME=MODEL`".into()),
+            None => Ok(Self::of(value)),
+            Some((name, source)) if !name.is_empty() && !source.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                source: source.to_owned(),
+            }),
+            Some(_) => Err("expected `MODEL` or `NAME=MODEL`".into()),
+        }
+    }
+}
+
+/// Another name for a served model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// What clients may ask for.
+    pub name: String,
+    /// The served model that answers.
+    pub model: String,
+}
+
+impl FromStr for Alias {
+    type Err = String;
+
+    /// `NAME=MODEL`.
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        match value.split_once('=') {
+            Some((name, model)) if !name.is_empty() && !model.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                model: model.to_owned(),
+            }),
+            _ => Err("expected `NAME=MODEL`".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_served_under_its_last_part() {
+        assert_eq!(ServedModel::of("./models/我的模型/").name, "我的模型");
+        assert_eq!(ServedModel::of("BAAI/bge-m3").name, "BAAI/bge-m3");
+        let named: ServedModel = "local=./models/a=b".parse().unwrap();
+        assert_eq!((&*named.name, &*named.source), ("local", "./models/a=b"));
+    }
+
+    #[test]
+    fn an_alias_needs_both_names() {
+        assert!("text-embedding-3-small=local".parse::<Alias>().is_ok());
+        for wrong in ["", "a", "a=", "=a"] {
+            assert!(wrong.parse::<Alias>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Why a request gets no answer, as data; each dialect prints it in its own shape.
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use wenyi_engine::ErrorKind;
+
+/// A request that fails.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    /// The body is not JSON, or not of the shape that the route takes.
+    #[error("the body is not what this route takes: {reason}")]
+    Malformed { reason: String },
+    /// A field has a value that cannot be served.
+    #[error("`{field}` {reason}")]
+    Field { field: &'static str, reason: String },
+    /// More inputs than a request may have.
+    #[error("`{field}` has {received} entries, expected at most {limit}")]
+    TooManyInputs {
+        field: &'static str,
+        received: usize,
+        limit: usize,
+    },
+    /// More tokens than a request may have.
+    #[error("requested {received} tokens, max {limit} tokens per request")]
+    TooManyTokens { received: usize, limit: usize },
+    /// One text is longer than the model, and the request wants no part of it lost or averaged.
+    #[error("text {index} has {tokens} tokens, the model takes {max_length}")]
+    TooLong {
+        index: usize,
+        tokens: usize,
+        max_length: usize,
+    },
+    /// More or fewer dimensions than the model has.
+    #[error("`dimensions` is {requested}, the model gives 1 to {available}")]
+    Dimensions { requested: usize, available: usize },
+    /// No key, or not one of ours.
+    #[error("{}", if *.given { "incorrect API key provided" } else { "no API key provided" })]
+    Key { given: bool },
+    /// A name of this host that nobody but an attacker's page would use.
+    #[error("host `{host}` is not served without API keys")]
+    Host { host: String },
+    /// A model that is not served.
+    #[error("the model `{model}` is not served here; served: {}", .served.join(", "))]
+    NoModel { model: String, served: Vec<String> },
+    /// No model of the kind that the route needs.
+    #[error("no model that gives {wanted} is served here")]
+    NoModelFor { wanted: &'static str },
+    /// A model of another kind than the route needs.
+    #[error("the model `{model}` gives {available}, not {wanted}")]
+    Kind {
+        model: String,
+        wanted: &'static str,
+        available: &'static str,
+    },
+    /// The body is larger than allowed.
+    #[error("the body is larger than {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    /// The client stopped sending.
+    #[error("the request did not arrive within {} s", .0.as_secs())]
+    SlowClient(Duration),
+    /// The connection broke while the body was read.
+    #[error("the body broke off: {reason}")]
+    BrokenBody { reason: String },
+    /// Too much is waiting already.
+    #[error("the server is busy; try again in {} s", .retry_after.as_secs().max(1))]
+    Busy { retry_after: Duration },
+    /// No answer within the time a request may take.
+    #[error("no answer within {} s", .0.as_secs())]
+    Deadline(Duration),
+    /// No such route.
+    #[error("no route {method} {path}")]
+    NoRoute { method: Method, path: String },
+    /// The route takes another method.
+    #[error("{path} does not take {method}")]
+    NoMethod { method: Method, path: String },
+    /// The model could not be loaded.
+    #[error("the model `{model}` cannot be loaded: {reason}")]
+    Load { model: String, reason: String },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// Our fault.
+    #[error("internal error: {reason}")]
+    Internal { reason: String },
+}
+
+impl Problem {
+    /// A field with a value of the wrong kind.
+    pub(crate) fn field(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Field {
+            field,
+            reason: reason.into(),
+        }
+    }
+
+    /// The status in dialects that do not say otherwise.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed { .. }
+            | Self::Field { .. }
+            | Self::TooManyInputs { .. }
+            | Self::TooManyTokens { .. }
+            | Self::TooLong { .. }
+            | Self::Dimensions { .. }
+            | Self::Kind { .. }
+            | Self::NoModelFor { .. }
+            | Self::BrokenBody { .. } => StatusCode::BAD_REQUEST,
+            Self::Key { .. } => StatusCode::UNAUTHORIZED,
+            Self::Host { .. } => StatusCode::FORBIDDEN,
+            Self::NoModel { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::NoMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SlowClient(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Load { .. } | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// A short name for metrics and logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::Field { .. } => "field",
+            Self::TooManyInputs { .. } => "too_many_inputs",
+            Self::TooManyTokens { .. } => "too_many_tokens",
+            Self::TooLong { .. } => "too_long",
+            Self::Dimensions { .. } => "dimensions",
+            Self::Key { .. } => "key",
+            Self::Host { .. } => "host",
+            Self::NoModel { .. } => "no_model",
+            Self::NoModelFor { .. } => "no_model_for",
+            Self::Kind { .. } => "kind",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::SlowClient(_) => "slow_client",
+            Self::BrokenBody { .. } => "broken_body",
+            Self::Busy { .. } => "busy",
+            Self::Deadline(_) => "deadline",
+            Self::NoRoute { .. } => "no_route",
+            Self::NoMethod { .. } => "no_method",
+            Self::Load { .. } => "load",
+            Self::Stopping => "stopping",
+            Self::Internal { .. } => "internal",
+        }
+    }
+
+    /// When to come again, if coming again can help.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after } => Some(*retry_after),
+            Self::Stopping => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// What the one who sent the request, or who runs the server, can do.
+    pub(crate) fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoModel { model, served } => {
+                let served = served.first().map_or("MODEL", |name| name);
+                format!(
+                    "ask for a served model, or start the server with `--alias {model}={served}`; \
+                     vectors of different models cannot be compared, so no other model stands in"
+                )
+            }
+            Self::TooLong { .. } => {
+                "send shorter texts, or let the server split or truncate".into()
+            }
+            Self::Dimensions { available, .. } => format!("choose 1 to {available}"),
+            Self::NoModelFor { .. } | Self::Kind { .. } => {
+                "start the server with one more `--model` of that kind".into()
+            }
+            Self::Key { .. } => "send `Authorization: Bearer KEY`".into(),
+            Self::Host { .. } => "call it as `localhost`, or start the server with API keys".into(),
+            _ => return None,
+        })
+    }
+
+    /// What an engine error means to the sender of text `index`.
+    pub(crate) fn of_engine(error: &wenyi_engine::Error, index: usize) -> Self {
+        match error.kind() {
+            ErrorKind::TooLong {
+                tokens, max_length, ..
+            } => Self::TooLong {
+                index,
+                tokens: *tokens,
+                max_length: *max_length,
+            },
+            ErrorKind::UnknownPrompt { .. } => Self::field("input_type", error.to_string()),
+            ErrorKind::Tokenizer { reason } => Self::field("input", reason.clone()),
+            _ => Self::Internal {
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+impl From<serde_json::Error> for Problem {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Malformed {
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// A bare status that carries the problem; `http::answer` lets the route's dialect print it.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
