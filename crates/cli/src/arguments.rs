@@ -28,6 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   wenyi search docs/ \"how do I use it without a network?\"
   wenyi search docs/ \"怎样在没有网络的机器上使用？\"
+  wenyi ask docs/ \"which port does the server listen on?\"
   wenyi embed \"good morning\" \"早上好\"
 
 `wenyi VERB --help` shows the options and examples of a verb.";

@@ -7,6 +7,7 @@ mod progress;
 mod texts;
 mod model;
 mod collection;
+mod question;
 mod vector_file;
 mod commands;
 mod output;

@@ -13,6 +13,7 @@ pub mod rerank;
 pub mod chat;
 pub mod retrieve;
 pub mod eval;
+pub mod rag;
 
 /// Vectors and documents, kept and found again: collections in memory and in one file.
 pub use wenyi_store as store;

@@ -1,7 +1,8 @@
 //! The verbs, one file each.
 
 mod search;
-mod index;
+mod ask;
+pub(crate) mod index;
 mod embed;
 mod models;
 mod serve;
@@ -16,6 +17,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Search(search::Arguments),
+    Ask(ask::Arguments),
     Index(index::Arguments),
     Embed(embed::Arguments),
     Models(models::Arguments),
@@ -29,6 +31,7 @@ impl Command {
     pub(crate) fn run(self, started: Instant) -> anyhow::Result<()> {
         match self {
             Self::Search(arguments) => search::run(&arguments),
+            Self::Ask(arguments) => ask::run(&arguments),
             Self::Index(arguments) => index::run(&arguments),
             Self::Embed(arguments) => embed::run(&arguments),
             Self::Models(arguments) => models::run(&arguments),

@@ -4,6 +4,7 @@ pub(crate) mod style;
 pub(crate) mod wrap;
 pub(crate) mod table;
 pub(crate) mod quantity;
+pub(crate) mod place;
 
 use std::io::{self, Write};
 

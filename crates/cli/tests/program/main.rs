@@ -4,6 +4,7 @@ mod run;
 mod help;
 mod embed;
 mod search;
+mod ask;
 mod models;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::sentences::is_cjk;
 
 /// English words without a meaning to look for.
-const STOP_WORDS: &[&str] = &[
+pub(crate) const STOP_WORDS: &[&str] = &[
     "a", "about", "after", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be",
     "been", "but", "by", "can", "could", "did", "do", "does", "for", "from", "had", "has", "have",
     "he", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "may", "me",
@@ -98,17 +98,7 @@ impl Words {
     }
 
     fn add_cjk(&mut self, run: &str) {
-        let mut pieces = vec![run];
-        for phrase in STOP_PHRASES {
-            pieces = pieces
-                .into_iter()
-                .flat_map(|piece| piece.split(phrase))
-                .collect();
-        }
-        for piece in pieces
-            .into_iter()
-            .flat_map(|p| p.split(|c| STOP_CHARACTERS.contains(c)))
-        {
+        for piece in cjk_pieces(run) {
             let chars: Vec<char> = piece.chars().collect();
             if let [only] = chars[..] {
                 self.single.insert(only);
@@ -137,6 +127,20 @@ impl Words {
     }
 }
 
+/// What is left of a run of ideographs without the words that carry no meaning.
+pub(crate) fn cjk_pieces(run: &str) -> impl Iterator<Item = &str> {
+    let mut pieces = vec![run];
+    for phrase in STOP_PHRASES {
+        pieces = pieces
+            .into_iter()
+            .flat_map(|piece| piece.split(phrase))
+            .collect();
+    }
+    pieces
+        .into_iter()
+        .flat_map(|piece| piece.split(|c| STOP_CHARACTERS.contains(c)))
+}
+
 /// Every stem and pair of `text`, for an embedder that counts them.
 #[cfg(test)]
 pub(super) fn keys(text: &str) -> Vec<String> {
@@ -145,13 +149,15 @@ pub(super) fn keys(text: &str) -> Vec<String> {
     words.stems.iter().cloned().chain(pairs).collect()
 }
 
-struct Run {
-    span: Range<usize>,
-    cjk: bool,
+/// A run of letters and digits of one kind of script.
+pub(crate) struct Run {
+    pub(crate) span: Range<usize>,
+    /// Ideographs, which are written without spaces.
+    pub(crate) cjk: bool,
 }
 
 /// Maximal runs of letters and digits, ideographs and other scripts apart.
-fn runs(text: &str) -> impl Iterator<Item = Run> + '_ {
+pub(crate) fn runs(text: &str) -> impl Iterator<Item = Run> + '_ {
     let class = |c: char| c.is_alphanumeric().then(|| is_cjk(c));
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -168,7 +174,7 @@ fn runs(text: &str) -> impl Iterator<Item = Run> + '_ {
 
 /// The word in lower case without its English ending. Two forms of one word should meet; that the
 /// result is a word is not asked.
-fn stem(word: &str) -> String {
+pub(crate) fn stem(word: &str) -> String {
     let mut stem = word.to_lowercase();
     if !stem.is_ascii() || stem.len() <= 3 {
         return stem;

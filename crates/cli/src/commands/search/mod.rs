@@ -2,26 +2,20 @@
 
 mod passage;
 
-use std::env;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use wenyi::embed::Embedder;
-use wenyi::progress::Progress;
-use wenyi::retrieve::{
-    SearchHit, SearchMode, SearchOptions, SearchResults, open_to_search, search,
-};
+use wenyi::retrieve::{SearchHit, SearchMode, SearchOptions, SearchResults, search};
 
-use crate::arguments::{ModelArguments, positive};
-use crate::collection::{Target, remembered_model};
-use crate::commands::index::{Indexed, IndexingArguments, summary};
-use crate::exit::UserError;
-use crate::model;
+use crate::arguments::positive;
+use crate::commands::index::{Indexed, summary};
+use crate::output::place::place;
 use crate::output::style::Style;
 use crate::output::{self, style};
 use crate::progress::Terminal;
+use crate::question::QuestionArguments;
 
 use passage::Marks;
 
@@ -33,13 +27,8 @@ use passage::Marks;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Folder or file to search, or a collection made by `wenyi index --collection`
-    #[arg(value_name = "PATH|COLLECTION.db")]
-    path: PathBuf,
-
-    /// The question
-    #[arg(required = true, value_name = "QUESTION")]
-    question: Vec<String>,
+    #[command(flatten)]
+    question: QuestionArguments,
 
     /// How many passages to show
     #[arg(short = 'k', long, value_name = "N", default_value_t = 5, value_parser = positive)]
@@ -57,19 +46,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     full: bool,
 
-    /// Search what is indexed already, without looking at the folder
-    #[arg(long, conflicts_with = "reindex")]
-    no_index: bool,
-
-    #[command(flatten)]
-    indexing: IndexingArguments,
-
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    model: ModelArguments,
 }
 
 /// `--mode`.
@@ -109,100 +88,26 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let question = arguments.question.join(" ");
     let progress = Terminal::new(arguments.json);
-    let hub = model::hub(arguments.model.offline)?;
-    let target = Target::new(
-        &arguments.path,
-        arguments.indexing.collection.as_deref(),
-        &hub,
-    );
-    expect_something(&target, arguments.no_index)?;
-    let keeps_model = arguments.model.model.is_none() && !arguments.indexing.reindex;
-    let remembered = keeps_model
-        .then(|| remembered_model(target.collection(), &hub))
-        .flatten();
-    let embedder = model::open(&arguments.model, remembered.as_deref(), &progress)?;
-
-    let indexed = arguments.index(&target, embedder.as_ref(), &progress)?;
-    let collection = open_to_search(target.collection(), embedder.as_ref())?;
+    let opened = arguments.question.open(&progress)?;
     let options = SearchOptions {
         top_k: arguments.top_k,
         mode: arguments.mode.map(Into::into),
         min_score: arguments.min_score,
         ..SearchOptions::default()
     };
-    let results = search(embedder.as_ref(), &collection, &question, &options)?;
+    let question = arguments.question.question();
+    let embedder = opened.embedder.as_ref();
+    let results = search(embedder, &opened.collection, &question, &options)?;
     drop(progress);
     if arguments.json {
-        let collection = target.collection();
         return output::json(&Report {
-            collection,
-            index: indexed.as_ref(),
+            collection: &opened.file,
+            index: opened.indexed.as_ref(),
             results: &results,
         });
     }
-    print(&results, indexed.as_ref(), arguments.full)
-}
-
-/// Says at once that there is nothing at the path, before a model is fetched.
-fn expect_something(target: &Target, no_index: bool) -> anyhow::Result<()> {
-    let Target::Documents { root, collection } = target else {
-        return Ok(());
-    };
-    let (message, hint) = match no_index {
-        false if !root.exists() => (
-            format!("there is no `{}`", root.display()),
-            "give a folder, a file or a collection that exists",
-        ),
-        true if !collection.exists() => (
-            format!("`{}` is not indexed", root.display()),
-            "leave out `--no-index`",
-        ),
-        _ => return Ok(()),
-    };
-    Err(UserError::new(message).with_hint(hint).into())
-}
-
-impl Arguments {
-    /// Indexes what changed, if there is anything to look at and the collection can be written.
-    fn index(
-        &self,
-        target: &Target,
-        embedder: &dyn Embedder,
-        progress: &Terminal,
-    ) -> anyhow::Result<Option<Indexed>> {
-        let Target::Documents { root, collection } = target else {
-            return Ok(None);
-        };
-        if self.no_index {
-            return Ok(None);
-        }
-        let roots = std::slice::from_ref(root);
-        match self
-            .indexing
-            .bring_in_step(collection, roots, embedder, progress)
-        {
-            Err(error) if is_read_only(&error) && collection.exists() => {
-                progress.note("the collection is read-only: searching it as it is");
-                Ok(None)
-            }
-            other => other.map(Some),
-        }
-    }
-}
-
-fn is_read_only(error: &anyhow::Error) -> bool {
-    use wenyi::retrieve::ErrorKind;
-    let Some(error) = error.downcast_ref::<wenyi::retrieve::Error>() else {
-        return false;
-    };
-    match error.kind() {
-        ErrorKind::Store(error) => {
-            matches!(error.kind(), wenyi_store::ErrorKind::ReadOnly { .. })
-        }
-        _ => false,
-    }
+    print(&results, opened.indexed.as_ref(), arguments.full)
 }
 
 fn print(results: &SearchResults, indexed: Option<&Indexed>, full: bool) -> anyhow::Result<()> {
@@ -227,10 +132,10 @@ fn print(results: &SearchResults, indexed: Option<&Indexed>, full: bool) -> anyh
 fn shown(number: usize, hit: &SearchHit, full: bool, style: Style) -> String {
     /// Lines of a passage that are shown around its best sentence.
     const EXCERPT: usize = 6;
-    let place = place(&hit.path, hit.first_line, hit.last_line);
+    let at = place(&hit.path, hit.first_line, hit.last_line);
     let number = style.bold(&format!("{number}."));
     let score = style.dim(&format!("{:.3}", hit.score));
-    let mut text = format!("{number} {}  {score}\n", style.accent(&place));
+    let mut text = format!("{number} {}  {score}\n", style.accent(&at));
     if !hit.heading_path.is_empty() {
         text.push_str(&format!(
             "   {}\n",
@@ -253,7 +158,7 @@ fn shown(number: usize, hit: &SearchHit, full: bool, style: Style) -> String {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let also = self::place(&first.path, first.first_line, first.last_line);
+        let also = place(&first.path, first.first_line, first.last_line);
         text.push_str(&format!(
             "   {}\n",
             style.dim(&format!("also in {also}{more}"))
@@ -261,18 +166,4 @@ fn shown(number: usize, hit: &SearchHit, full: bool, style: Style) -> String {
     }
     text.push('\n');
     text
-}
-
-/// `docs/guide.md:12-30`, as editors and terminals take it.
-fn place(path: &Path, first_line: u64, last_line: u64) -> String {
-    // Shorter, and still right for whoever clicks it in this terminal.
-    let here = env::current_dir()
-        .ok()
-        .and_then(|here| path.strip_prefix(here).ok());
-    let path = here.unwrap_or(path).display();
-    if first_line == last_line {
-        format!("{path}:{first_line}")
-    } else {
-        format!("{path}:{first_line}-{last_line}")
-    }
 }

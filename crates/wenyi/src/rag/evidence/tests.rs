@@ -1,0 +1,92 @@
+use std::fs;
+
+use super::*;
+use crate::progress::Silent;
+use crate::retrieve::bag_of_words::BagOfWords;
+use crate::retrieve::{ChunkOptions, IndexOptions, index, open_collection};
+
+fn ask(files: &[(&str, &str)], question: &str) -> Evidence {
+    let folder = tempfile::tempdir().unwrap();
+    let docs = folder.path().join("docs");
+    fs::create_dir(&docs).unwrap();
+    for (name, text) in files {
+        fs::write(docs.join(name), text).unwrap();
+    }
+    let embedder = BagOfWords::new(128);
+    let path = folder.path().join("c.db");
+    let collection = open_collection(&path, &embedder, &ChunkOptions::default()).unwrap();
+    let options = IndexOptions::default();
+    index(&embedder, &collection, &[docs], &options, &Silent).unwrap();
+    evidence(
+        &embedder,
+        &collection,
+        question,
+        &EvidenceOptions::default(),
+    )
+    .unwrap()
+}
+
+const GUIDE: &str = "# Keys\n\nThe office is closed.\n\nKeys are rotated by the administrator:\n\n```sh\n\
+                     admin rotate\n```\n\nThe old key stays valid.\n";
+
+#[test]
+fn a_quote_stands_in_the_file_where_it_says() {
+    let found = ask(
+        &[
+            ("keys.md", GUIDE),
+            ("backup.md", "Backups run every night at three."),
+            ("lunch.md", "Lunch is at noon."),
+        ],
+        "How are keys rotated?",
+    );
+    assert_eq!(found.support, Support::Strong, "{found:?}");
+    let quote = &found.quotes[0];
+    assert_eq!(quote.number, 1);
+    let expected = "Keys are rotated by the administrator:\n\n```sh\nadmin rotate\n```";
+    assert_eq!(quote.text, expected);
+    assert_eq!((quote.first_line, quote.last_line), (5, 9));
+    assert_eq!(&found.passages[0].text[quote.span.clone()], expected);
+}
+
+#[test]
+fn what_the_documents_do_not_say_is_not_quoted() {
+    let found = ask(
+        &[
+            ("keys.md", GUIDE),
+            ("backup.md", "Backups run every night at three."),
+        ],
+        "Which ingress controller does Kubernetes need?",
+    );
+    assert_eq!(found.support, Support::None, "{found:?}");
+    assert!(found.quotes.is_empty());
+    assert!(!found.passages.is_empty(), "they were looked at");
+}
+
+#[test]
+fn chinese_questions_are_judged_by_chinese_documents() {
+    let files = [
+        ("密钥.md", "密钥由管理员更换。旧密钥一天内有效。"),
+        ("备份.md", "备份每天凌晨三点运行，保留三十天。"),
+    ];
+    let found = ask(&files, "密钥由谁更换？");
+    assert_eq!(found.support, Support::Strong, "{found:?}");
+    assert_eq!(found.quotes[0].text, "密钥由管理员更换。");
+    assert_eq!(ask(&files, "微信小程序多少钱？").support, Support::None);
+}
+
+#[test]
+fn nothing_indexed_is_no_evidence() {
+    assert_eq!(ask(&[], "How are keys rotated?").support, Support::None);
+}
+
+#[test]
+fn long_code_is_not_an_answer() {
+    let listing = format!("\n```\n{}```\n", "line\n".repeat(40));
+    assert_eq!(introduced_code(&listing), 0);
+    assert_eq!(
+        introduced_code("\n```\nrustup update\n```\nmore"),
+        "\n```\nrustup update\n```".len()
+    );
+    assert_eq!(introduced_code("\n```\nnever closed"), 0);
+    assert_eq!(introduced_code(" plain"), 0);
+}
