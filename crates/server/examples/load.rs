@@ -4,7 +4,11 @@
 //! `load HOST:PORT MODEL CLIENTS SENTENCES SECONDS [long]`; `long` lets one more client send a text of
 //! about 8,000 tokens every half second. Prints one JSON object.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring program")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measuring program"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -24,10 +28,24 @@ fn main() {
     let end = counted + Duration::from_secs(seconds);
     let (times, long_times) = std::thread::scope(|scope| {
         let long = with_long.then(|| scope.spawn(|| long_client(address, model, end)));
-        let client = || run(address, &|| body(model, sentences), Duration::ZERO, (counted, end));
+        let client = || {
+            run(
+                address,
+                &|| body(model, sentences),
+                Duration::ZERO,
+                (counted, end),
+            )
+        };
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        let times: Vec<_> = clients.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        (times, long.map(|thread| thread.join().unwrap()).unwrap_or_default())
+        let times: Vec<_> = clients
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect();
+        (
+            times,
+            long.map(|thread| thread.join().unwrap())
+                .unwrap_or_default(),
+        )
     });
     report(times, &long_times, sentences, seconds);
 }
@@ -56,7 +74,12 @@ fn long_client(address: &str, model: &str, end: Instant) -> Vec<Duration> {
         let number = SENTENCES.fetch_add(1, Ordering::Relaxed);
         format!(r#"{{"model":"{model}","input":"{number} {text}","encoding_format":"base64"}}"#)
     };
-    run(address, &body, Duration::from_millis(500), (Instant::now(), end))
+    run(
+        address,
+        &body,
+        Duration::from_millis(500),
+        (Instant::now(), end),
+    )
 }
 
 /// Sentences of 14 to 20 tokens.
