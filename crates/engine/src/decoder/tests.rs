@@ -42,7 +42,7 @@ fn open(path: &Path, threads: usize) -> Decoder {
     Decoder::open(path, &options).unwrap()
 }
 
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 12] = [
     "llama",
     "llama3",
     "mistral",
@@ -52,6 +52,9 @@ const FAMILIES: [&str; 9] = [
     "phi3",
     "phi3_longrope",
     "gpt2",
+    "qwen3_moe",
+    "deepseek_v2",
+    "deepseek_v3",
 ];
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {

@@ -43,6 +43,16 @@ impl Activation {
         unsafe { self.apply(isa, rows, 0..count, width, false) };
     }
 
+    /// As [`Activation::apply_to`], each row two such parts, of which the first is multiplied by the
+    /// second.
+    pub(crate) fn apply_gated_to(self, isa: Isa, values: &mut [f32], width: usize) {
+        let stride = 2 * padded(width);
+        let count = values.len() / stride;
+        let rows = Rows::new(values, count, stride);
+        // SAFETY: borrowed exclusively, and this is the only thread.
+        unsafe { self.apply(isa, rows, 0..count, width, true) };
+    }
+
     /// Applies it to the first `width` columns of the given rows, in place. If `gated`, the result is
     /// multiplied by as many columns that begin at `padded(width)`.
     ///

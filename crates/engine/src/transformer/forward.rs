@@ -325,15 +325,15 @@ impl Transformer {
                 // The first layer of ModernBERT has no norm before its attention.
                 let normed = pre_norm && layer.attention_norm.is_some();
                 let from = if normed { own.normed } else { pass.x };
-                (&layer.query_key_value, from, pass.query_key_value)
+                (layer.query_key_value.as_ref()?, from, pass.query_key_value)
             }
             Step::Output => (&layer.output, pass.context, own.hidden),
             Step::Up => (
-                &layer.up,
+                layer.up.as_ref()?,
                 if pre_norm { own.normed } else { pass.x },
                 own.up,
             ),
-            Step::Down => (&layer.down, own.up, own.hidden),
+            Step::Down => (layer.down.as_ref()?, own.up, own.hidden),
             _ => return None,
         })
     }
@@ -365,6 +365,7 @@ impl Transformer {
                     let (post, next) = (&layer.post_attention_norm, &layer.feed_forward_norm);
                     self.add(post.as_ref(), next.as_ref(), rows, pass.x, own);
                 }
+                Step::Activate if layer.experts.is_some() => {}
                 Step::Activate => {
                     let (width, gated) = (self.config.intermediate_size, self.config.gated);
                     self.config
@@ -385,7 +386,26 @@ impl Transformer {
                         norm.apply(self.isa, rows, pass.x, None, None, pass.x);
                     }
                 }
-                Step::QueryKeyValue | Step::Output | Step::Up | Step::Down => {}
+                Step::QueryKeyValue => {
+                    if let Some(latent) = &layer.latent {
+                        let columns = [
+                            layer.heads.key_column(),
+                            layer.heads.value_column(),
+                            pass.query_key_value.stride(),
+                        ];
+                        let from = own.normed.span(rows.clone());
+                        let to = latent.apply(self.isa, rows.len(), from, columns);
+                        pass.query_key_value.span(rows).copy_from_slice(&to);
+                    }
+                }
+                Step::Up => {
+                    if let Some(experts) = &layer.experts {
+                        let from = own.normed.span(rows.clone());
+                        let to = experts.apply(self.isa, rows.len(), from);
+                        own.hidden.span(rows).copy_from_slice(&to);
+                    }
+                }
+                Step::Output | Step::Down => {}
             }
         }
     }
@@ -438,6 +458,9 @@ impl Transformer {
             return;
         }
         let dim = heads.head_dim;
+        // Latent attention rotates the last part of a head, the others the first.
+        let latent = self.config.decoder.latent.as_ref();
+        let unrotated = latent.map_or(0, |latent| latent.qk_nope_head_dim);
         let borders = &pass.batch.cumulative_seq_lengths;
         for row in rows {
             let sequence = borders.partition_point(|border| *border <= row) - 1;
@@ -453,7 +476,7 @@ impl Transformer {
                     norm.apply_to_head(head);
                 }
                 if let Some(table) = table {
-                    table.rotate(position, head);
+                    table.rotate(position, &mut head[unrotated..]);
                 }
             }
         }

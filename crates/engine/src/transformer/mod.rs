@@ -5,6 +5,8 @@
 
 pub(crate) mod config;
 mod relative;
+mod experts;
+mod latent;
 pub(crate) mod load;
 mod scratch;
 mod forward;
@@ -14,6 +16,8 @@ mod cached;
 use std::sync::{Arc, OnceLock};
 
 use self::config::Config;
+use self::experts::Experts;
+use self::latent::Latent;
 use self::relative::RelativeBias;
 use crate::kernels::attention::Heads;
 use crate::kernels::buffer::Buffer;
@@ -106,15 +110,18 @@ struct Layer {
     heads: Heads,
     rope: Option<Arc<Rope>>,
     attention_norm: Option<Norm>,
-    query_key_value: Linear,
+    /// `None` with latent attention.
+    query_key_value: Option<Linear>,
+    latent: Option<Box<Latent>>,
     query_norm: Option<Norm>,
     key_norm: Option<Norm>,
     output: Linear,
     post_attention_norm: Option<Norm>,
     feed_forward_norm: Option<Norm>,
-    /// Gate (if any) and up side by side, each padded to whole panels.
-    up: Linear,
-    down: Linear,
+    /// Gate (if any) and up side by side, each padded to whole panels; `None` with experts.
+    up: Option<Linear>,
+    down: Option<Linear>,
+    experts: Option<Box<Experts>>,
     post_feed_forward_norm: Option<Norm>,
 }
 

@@ -10,7 +10,8 @@ use super::rope::yarn_magnitude;
 use crate::kernels::attention::Reach;
 use crate::kernels::norm::NormKind;
 use crate::transformer::config::{
-    BlockKind, Config, DecoderConfig, LayerConfig, Positions, RopeScaling,
+    BlockKind, Config, DecoderConfig, ExpertsConfig, LatentConfig, LayerConfig, Positions,
+    RopeScaling,
 };
 use crate::{Error, Result};
 
@@ -20,6 +21,8 @@ pub(super) fn describe(fields: &Fields, model_type: &str) -> Result<Option<(Conf
         "llama" | "mistral" | "qwen2" => (llama(fields, model_type)?, names::QWEN3),
         "phi3" => (llama(fields, model_type)?, names::PHI3),
         "gpt2" => (gpt2(fields)?, names::GPT2),
+        "qwen3_moe" => (qwen3_moe(fields)?, names::QWEN3),
+        "deepseek_v2" | "deepseek_v3" => (deepseek(fields, model_type)?, names::QWEN3),
         _ => return Ok(None),
     }))
 }
@@ -183,6 +186,102 @@ fn yarn(rope: &RopeFields<'_>, original: f32) -> Result<RopeScaling> {
         beta_slow: rope.number("beta_slow")?.unwrap_or(1.0),
         original,
         attention_factor: rope.number("attention_factor")?.unwrap_or(usual),
+    })
+}
+
+/// The layers of `fields` with an ordinary block, by a list and by every so many.
+fn qwen3_moe(fields: &Fields) -> Result<Config> {
+    let mut config = llama(fields, "qwen3_moe")?;
+    config.query_key_norm = true;
+    let step = fields.optional_count("decoder_sparse_step")?.unwrap_or(1);
+    let listed = fields
+        .get("mlp_only_layers")
+        .and_then(serde_json::Value::as_array);
+    let is_listed = |index: usize| {
+        listed.is_some_and(|list| {
+            list.iter()
+                .any(|layer| layer.as_u64() == Some(index as u64))
+        })
+    };
+    let dense = |index: &usize| is_listed(*index) || !(index + 1).is_multiple_of(step);
+    config.decoder.experts = Some(ExpertsConfig {
+        num_experts: fields.count_of(&["num_experts", "num_local_experts"])?,
+        num_experts_per_tok: fields.count("num_experts_per_tok")?,
+        moe_intermediate_size: fields.count("moe_intermediate_size")?,
+        shared_intermediate_size: 0,
+        dense_layers: (0..config.layers.len()).filter(dense).collect(),
+        sigmoid: false,
+        norm_topk_prob: fields.flag("norm_topk_prob", false)?,
+        routed_scaling_factor: 1.0,
+        n_group: 1,
+        topk_group: 1,
+        group_by_two: false,
+    });
+    Ok(config)
+}
+
+/// DeepSeek V2 and V3: latent attention, experts after the first layers.
+fn deepseek(fields: &Fields, model_type: &str) -> Result<Config> {
+    let mut config = llama(fields, model_type)?;
+    let latent = LatentConfig {
+        q_lora_rank: fields.optional_count("q_lora_rank")?,
+        kv_lora_rank: fields.count("kv_lora_rank")?,
+        qk_nope_head_dim: fields.count("qk_nope_head_dim")?,
+        qk_rope_head_dim: fields.count("qk_rope_head_dim")?,
+    };
+    config.num_key_value_heads = config.num_attention_heads;
+    config.head_dim = latent.qk_nope_head_dim + latent.qk_rope_head_dim;
+    let rope = RopeFields::new(fields);
+    let magnitude = match (&config.decoder.rope_scaling, rope.number("mscale_all_dim")?) {
+        (RopeScaling::Yarn { factor, .. }, Some(all_dim)) => yarn_magnitude(*factor, all_dim),
+        _ => 1.0,
+    };
+    config.attention_scale = inverse_root(config.head_dim) * magnitude * magnitude;
+    config.decoder.rope_interleaved = true;
+    config.decoder.value_dim = Some(fields.count("v_head_dim")?);
+    config.decoder.latent = Some(latent);
+    config.decoder.experts = Some(deepseek_experts(fields, model_type == "deepseek_v3")?);
+    Ok(config)
+}
+
+fn deepseek_experts(fields: &Fields, third: bool) -> Result<ExpertsConfig> {
+    fields.must_be("moe_layer_freq", &json!(1))?;
+    let scoring = if third { "sigmoid" } else { "softmax" };
+    fields.must_be("scoring_func", &json!(scoring))?;
+    let method = fields
+        .text("topk_method")
+        .unwrap_or(if third { "noaux_tc" } else { "greedy" });
+    if !["greedy", "group_limited_greedy", "noaux_tc"].contains(&method) {
+        let expected = "`greedy`, `group_limited_greedy` or `noaux_tc`";
+        return Err(Error::unsupported("topk_method", method, expected));
+    }
+    let inner = fields.count("moe_intermediate_size")?;
+    let dense = fields
+        .get("first_k_dense_replace")
+        .and_then(serde_json::Value::as_u64);
+    let dense = usize::try_from(dense.unwrap_or(0)).unwrap_or(usize::MAX);
+    let groups = |name: &str| match method {
+        "greedy" => Ok(1),
+        _ => Ok::<_, Error>(fields.optional_count(name)?.unwrap_or(1)),
+    };
+    let shared = fields
+        .get("n_shared_experts")
+        .and_then(serde_json::Value::as_u64);
+    let shared = usize::try_from(shared.unwrap_or(0)).unwrap_or(usize::MAX);
+    Ok(ExpertsConfig {
+        num_experts: fields.count("n_routed_experts")?,
+        num_experts_per_tok: fields.count("num_experts_per_tok")?,
+        moe_intermediate_size: inner,
+        shared_intermediate_size: inner * shared,
+        dense_layers: (0..dense.min(fields.count("num_hidden_layers")?)).collect(),
+        sigmoid: third,
+        norm_topk_prob: fields.flag("norm_topk_prob", false)?,
+        routed_scaling_factor: fields
+            .optional_number("routed_scaling_factor")?
+            .unwrap_or(1.0),
+        n_group: groups("n_group")?,
+        topk_group: groups("topk_group")?,
+        group_by_two: method == "noaux_tc",
     })
 }
 

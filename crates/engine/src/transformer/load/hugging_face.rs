@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 const KNOWN: &str = "`bert`, `roberta`, `xlm-roberta`, `camembert`, `distilbert`, `mpnet`, \
                      `modernbert`, `nomic_bert`, `clip_text_model`, `llama`, `mistral`, `qwen2`, `qwen3`, \
-                     `gemma3_text`, `phi3` or `gpt2`";
+                     `qwen3_moe`, `gemma3_text`, `phi3`, `gpt2`, `deepseek_v2` or `deepseek_v3`";
 
 /// Reads the description and chooses the names.
 pub(super) fn describe(fields: &Fields) -> Result<(Config, Names)> {

@@ -1,6 +1,7 @@
 //! From a model's files to a [`Transformer`].
 
 mod decoders;
+mod experts;
 mod fields;
 mod gguf;
 mod hugging_face;
@@ -325,20 +326,42 @@ fn load_layer(
     let query_key_value: Vec<_> = query_key_value
         .map(|part| part.stored(names.transposed))
         .collect();
+    let described = &config.decoder;
+    let latent = described.latent.as_ref();
+    let latent = latent.map(|latent| experts::latent(source, target, &at(""), latent));
+    let latent = latent.transpose()?.map(Box::new);
+    let experts = described.experts.as_ref();
+    let experts = experts.filter(|experts| !experts.dense_layers.contains(&index));
+    let experts = experts.map(|experts| experts::experts(source, target, &at(""), experts));
+    let experts = experts.transpose()?.map(Box::new);
     let head_norm =
         |name: Option<&'static str>| norm(name.filter(|_| config.query_key_norm), config.head_dim);
     Ok(Layer {
         heads,
         rope,
         attention_norm: norm(names.attention_norm, hidden)?,
-        query_key_value: source.linear(target, &query_key_value, hidden)?,
+        query_key_value: match &latent {
+            Some(_) => None,
+            None => Some(source.linear(target, &query_key_value, hidden)?),
+        },
+        latent,
         query_norm: head_norm(names.query_norm)?,
         key_norm: head_norm(names.key_norm)?,
         output: source.linear(target, &[whole(full(names.output), hidden)], contexts)?,
         post_attention_norm: norm(names.post_attention_norm, hidden)?,
         feed_forward_norm: norm(names.feed_forward_norm, hidden)?,
-        up: source.linear(target, &up, hidden)?,
-        down: source.linear(target, &[whole(full(names.down), hidden)], inner)?,
+        up: match &experts {
+            Some(_) => None,
+            None => Some(source.linear(target, &up, hidden)?),
+        },
+        down: match &experts {
+            Some(_) => None,
+            None => {
+                let down = whole(full(names.down), hidden);
+                Some(source.linear(target, &[down], inner)?)
+            }
+        },
+        experts,
         post_feed_forward_norm: norm(names.post_feed_forward_norm, hidden)?,
     })
 }
