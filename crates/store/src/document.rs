@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use serde_json::Value;
 
+use crate::filter::Conditions;
+
 /// A document as the caller knows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Document {
@@ -61,12 +63,15 @@ pub struct DocumentInfo {
 }
 
 /// What a search may look at. The default looks at everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     /// Only documents whose path starts so; end it with `/` to mean a folder.
     pub path_prefix: Option<String>,
     /// Only the documents with these ids ([`DocumentInfo::id`]).
     pub document_ids: Option<Vec<i64>>,
+    /// Only documents whose metadata meet these conditions. `path` and `title` can be asked for
+    /// like metadata; `has_id` takes document ids and paths.
+    pub conditions: Option<Conditions>,
 }
 
 /// A chunk that a search found.

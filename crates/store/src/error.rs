@@ -256,6 +256,16 @@ pub enum ErrorKind {
         /// The id.
         id: String,
     },
+    /// A filter that cannot be understood.
+    #[error("`{place}` is {received}, expected {expected}")]
+    Filter {
+        /// Where in the filter: `filter.must[0].match`.
+        place: String,
+        /// What is possible there.
+        expected: String,
+        /// What came, cut to a line.
+        received: String,
+    },
     /// A collection of vectors without dimensions.
     #[error("a collection needs 1 to {max} dimensions, not {received}")]
     Dimensions {
@@ -299,6 +309,9 @@ impl ErrorKind {
             Self::NotFinite { .. } | Self::ZeroVector { .. } => {
                 "the vector comes from a broken model or reply; embed the text again".into()
             }
+            Self::Filter { .. } => "write for example `{\"must\": [{\"key\": \"lang\", \"match\": \
+                                    {\"value\": \"zh\"}}]}`"
+                .into(),
             Self::DuplicateId { .. } => "replace a point with `upsert`".into(),
             _ => return None,
         })

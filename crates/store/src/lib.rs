@@ -10,9 +10,10 @@
 
 mod error;
 pub mod document;
+mod text;
+pub mod filter;
 mod distance;
 mod rows;
-mod text;
 mod collection;
 mod memory;
 #[cfg(test)]
@@ -23,4 +24,5 @@ pub use collection::{
 };
 pub use document::{Chunk, Document, DocumentInfo, Filter, Hit, NewDocument};
 pub use error::{Error, ErrorKind, Result};
+pub use filter::Conditions;
 pub use memory::{MemoryCollection, Point, ScoredPoint};

@@ -71,7 +71,8 @@ impl Collection {
     pub fn search_text(&self, query: &str, top_k: usize, filter: &Filter) -> Result<Vec<Hit>> {
         let query = TextQuery::new(query);
         self.with_state(|state, packed| {
-            let allowed = packed.allowed(filter);
+            let allowed = packed.allowed(state, filter);
+            let allowed = allowed.map_err(|error| Error::sqlite(&self.path, error))?;
             let (found, _) = self.by_text(state, packed, &query, top_k, &allowed)?;
             let candidates = found.into_iter().map(|(score, row)| Candidate {
                 row,
@@ -101,7 +102,8 @@ impl Collection {
         let query = TextQuery::new(text);
         let depth = top_k.max(DEPTH);
         self.with_state(|state, packed| {
-            let allowed = packed.allowed(filter);
+            let allowed = packed.allowed(state, filter);
+            let allowed = allowed.map_err(|error| Error::sqlite(&self.path, error))?;
             let dense = packed.rows.search(&[vector], depth, &allowed).remove(0);
             let (words, ideal) = self.by_text(state, packed, &query, depth, &allowed)?;
             let mut candidates = joined(&dense, &words);

@@ -200,7 +200,7 @@ fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
-fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+pub(super) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(|error| {
         let kind = rusqlite::types::Type::Text;

@@ -5,11 +5,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use rusqlite::{Connection, Row};
+use serde_json::Value;
 
 use super::Collection;
-use super::read::{read_hit, to_floats};
+use super::read::{json, read_hit, to_floats};
 use super::schema::{self, Contents};
 use crate::document::{Filter, Hit};
+use crate::filter::Conditions;
 use crate::rows::{Allowed, Rows, to_unit};
 use crate::{Error, ErrorKind, Result};
 
@@ -72,7 +74,9 @@ impl Collection {
             .map(|(query, unit)| unit.as_deref().unwrap_or(query.as_ref()))
             .collect();
         self.with_state(|state, packed| {
-            let nearest = packed.rows.search(&queries, top_k, &packed.allowed(filter));
+            let allowed = packed.allowed(state, filter);
+            let allowed = allowed.map_err(|error| Error::sqlite(&self.path, error))?;
+            let nearest = packed.rows.search(&queries, top_k, &allowed);
             let to_hit = |(score, row): (f32, usize)| {
                 let hit = read_hit(state, packed.chunk_ids[row], score)?;
                 Ok(Hit {
@@ -236,19 +240,27 @@ impl Packed {
         self.chunk_ids.binary_search(&chunk_id).ok()
     }
 
-    /// The rows that the filter lets through.
-    pub(super) fn allowed(&self, filter: &Filter) -> Allowed {
+    /// The rows that the filter lets through, by the metadata in this state of the file.
+    pub(super) fn allowed(&self, state: &Connection, filter: &Filter) -> rusqlite::Result<Allowed> {
         let Filter {
             path_prefix,
             document_ids,
+            conditions,
         } = filter;
-        if path_prefix.is_none() && document_ids.is_none() {
-            return Allowed::All;
+        if path_prefix.is_none() && document_ids.is_none() && conditions.is_none() {
+            return Ok(Allowed::All);
         }
         let prefix = path_prefix.as_deref().unwrap_or_default();
-        let ids = document_ids
+        let mut ids = document_ids
             .as_ref()
             .map(|ids| ids.iter().copied().collect::<HashSet<_>>());
+        if let Some(conditions) = conditions {
+            let met = meeting(state, conditions)?;
+            ids = Some(match ids {
+                Some(ids) => &ids & &met,
+                None => met,
+            });
+        }
         let first = self
             .documents
             .partition_point(|document| document.path.as_str() < prefix);
@@ -257,8 +269,32 @@ impl Packed {
             .take_while(|document| document.path.starts_with(prefix))
             .filter(|document| ids.as_ref().is_none_or(|ids| ids.contains(&document.id)))
             .map(|document| document.ranks.clone());
-        Allowed::Ranks(ranks.collect())
+        Ok(Allowed::Ranks(ranks.collect()))
     }
+}
+
+/// The ids of the documents that meet `conditions`.
+fn meeting(state: &Connection, conditions: &Conditions) -> rusqlite::Result<HashSet<i64>> {
+    let mut select = state.prepare_cached("SELECT id, path, title, metadata FROM documents")?;
+    let mut documents = select.query([])?;
+    let mut met = HashSet::new();
+    while let Some(document) = documents.next()? {
+        let (id, path): (i64, String) = (document.get(0)?, document.get(1)?);
+        let mut metadata = json(document, 3)?;
+        if metadata.is_null() {
+            metadata = Value::Object(serde_json::Map::new());
+        }
+        if let Some(fields) = metadata.as_object_mut() {
+            fields.entry("path").or_insert_with(|| path.clone().into());
+            if let Some(title) = document.get::<_, Option<String>>(2)? {
+                fields.entry("title").or_insert_with(|| title.into());
+            }
+        }
+        if conditions.matches(&[id.into(), path.into()], &metadata) {
+            met.insert(id);
+        }
+    }
+    Ok(met)
 }
 
 fn disagree(path: &Path, chunk_id: i64) -> Error {

@@ -206,6 +206,7 @@ fn filters_by_path_and_document() {
         let filter = Filter {
             path_prefix: path_prefix.map(Into::into),
             document_ids,
+            ..Filter::default()
         };
         let hits = found(&collection, &[1.0, 0.0], 9, &filter);
         hits.into_iter().map(|(path, _)| path).collect::<Vec<_>>()

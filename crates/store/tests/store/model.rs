@@ -160,6 +160,7 @@ impl Run {
         let filter = Filter {
             path_prefix: path_prefix.map(Into::into),
             document_ids: None,
+            ..Filter::default()
         };
         for collection in [&self.collection, &self.observer] {
             let hits = collection.search(&query, top_k, &filter).unwrap();

@@ -179,3 +179,42 @@ fn a_file_of_version_1_is_upgraded_when_it_is_opened_to_write() {
     drop((new, old));
     assert_clean(&Collection::open(&path).unwrap());
 }
+
+#[test]
+fn conditions_hold_for_vectors_and_words() {
+    let (_folder, collection) = collection();
+    let mut zh = document("zh.md", &[("read the strings", X)]);
+    zh.document.metadata = serde_json::json!({"lang": "zh", "n": 3});
+    collection.upsert_document(&zh).unwrap();
+    let paths = |json: serde_json::Value| -> Vec<Vec<String>> {
+        let filter = Filter {
+            conditions: Some(wenyi_store::Conditions::from_json(&json).unwrap()),
+            ..Filter::default()
+        };
+        let fusion = Fusion::default();
+        let sides = [
+            collection.search(X, 9, &filter),
+            collection.search_text("read the strings", 9, &filter),
+            collection.search_hybrid(X, "read strings", fusion, 9, &filter),
+        ];
+        let path = |hit: wenyi_store::Hit| hit.document.document.path;
+        sides
+            .map(|hits| hits.unwrap().into_iter().map(path).collect())
+            .into()
+    };
+    for found in paths(serde_json::json!({"must": {"key": "n", "range": {"gt": 2}}})) {
+        assert_eq!(found, ["zh.md"]);
+    }
+    for found in paths(serde_json::json!({"must": {"key": "path", "match": {"any": ["b.md"]}}})) {
+        assert!(
+            !found.is_empty() && found.iter().all(|path| path == "b.md"),
+            "{found:?}"
+        );
+    }
+    for found in paths(serde_json::json!({"must": {"key": "tags", "is_empty": true}})) {
+        assert_eq!(found, ["zh.md"]);
+    }
+    for found in paths(serde_json::json!({"must": {"has_id": ["no such"]}})) {
+        assert_eq!(found, Vec::<String>::new());
+    }
+}

@@ -8,9 +8,11 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use wenyi::retrieve::{SearchHit, SearchMode, SearchOptions, SearchResults, search};
+use wenyi::store::Conditions;
 
 use crate::arguments::positive;
 use crate::commands::index::{Indexed, summary};
+use crate::exit::UserError;
 use crate::output::place::place;
 use crate::output::style::Style;
 use crate::output::{self, style};
@@ -41,6 +43,11 @@ pub(crate) struct Arguments {
     /// Leave out passages with a lower cosine; with `--mode text`, a lower BM25
     #[arg(long, value_name = "SCORE")]
     min_score: Option<f32>,
+
+    /// Only documents that meet these conditions on `path`, `title` and metadata, in the filter
+    /// language of Qdrant
+    #[arg(long, value_name = "JSON")]
+    filter: Option<String>,
 
     /// Show whole passages instead of the lines around the best sentence
     #[arg(long)]
@@ -88,11 +95,13 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let conditions = arguments.filter.as_deref().map(conditions).transpose()?;
     let progress = Terminal::new(arguments.json);
     let opened = arguments.question.open(&progress)?;
     let options = SearchOptions {
         top_k: arguments.top_k,
         mode: arguments.mode.map(Into::into),
+        conditions,
         min_score: arguments.min_score,
         ..SearchOptions::default()
     };
@@ -108,6 +117,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         });
     }
     print(&results, opened.indexed.as_ref(), arguments.full)
+}
+
+fn conditions(filter: &str) -> anyhow::Result<Conditions> {
+    let json = serde_json::from_str(filter).map_err(|error| {
+        UserError::new(format!("`--filter` is not JSON: {error}")).with_hint(
+            r#"for example --filter '{"must": [{"key": "title", "match": {"text": "guide"}}]}'"#,
+        )
+    })?;
+    Ok(Conditions::from_json(&json).map_err(wenyi::retrieve::Error::from)?)
 }
 
 fn print(results: &SearchResults, indexed: Option<&Indexed>, full: bool) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
-use wenyi_store::{Collection, Filter, Fusion, Hit};
+use wenyi_store::{Collection, Conditions, Filter, Fusion, Hit};
 
 use super::collection::expect_same_space;
 use super::words::Words;
@@ -39,6 +39,8 @@ pub struct SearchOptions {
     pub top_k: usize,
     /// Only passages of documents whose path starts so; end it with `/` to mean a folder.
     pub path_prefix: Option<String>,
+    /// Only passages of documents that meet these conditions.
+    pub conditions: Option<Conditions>,
     /// Only passages with at least this cosine; with at least this BM25 in a search by words.
     pub min_score: Option<f32>,
     /// Find the best sentence of each passage, which costs one more call of the model.
@@ -52,6 +54,7 @@ impl Default for SearchOptions {
             fusion: Fusion::default(),
             top_k: 5,
             path_prefix: None,
+            conditions: None,
             min_score: None,
             best_sentence: true,
         }
@@ -209,6 +212,7 @@ fn closest(
 ) -> Result<Vec<(Hit, Vec<Place>)>> {
     let filter = Filter {
         path_prefix: options.path_prefix.clone(),
+        conditions: options.conditions.clone(),
         ..Filter::default()
     };
     let mut asked = options.top_k.saturating_mul(2).saturating_add(8);
