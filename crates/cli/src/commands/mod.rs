@@ -8,6 +8,7 @@ mod models;
 mod serve;
 mod bench;
 mod eval;
+mod store;
 
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ pub(crate) enum Command {
     Serve(serve::Arguments),
     Bench(bench::Arguments),
     Eval(eval::Arguments),
+    Store(store::Arguments),
 }
 
 impl Command {
@@ -38,6 +40,7 @@ impl Command {
             Self::Serve(arguments) => serve::run(arguments),
             Self::Bench(arguments) => bench::run(&arguments, started),
             Self::Eval(arguments) => eval::run(&arguments),
+            Self::Store(arguments) => store::run(&arguments),
         }
     }
 }

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::read::to_floats;
 use super::{Collection, text};
-use crate::Result;
+use crate::{Error, Result};
 
 /// What [`Collection::check`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +97,35 @@ impl Collection {
             text::rebuild(connection)
         })?;
         self.check()
+    }
+
+    /// Writes the file anew without the room that removed documents left in it.
+    ///
+    /// # Errors
+    ///
+    /// If there is not as much space again on the disk, another process has the file, or it cannot
+    /// be written; it is unchanged then.
+    pub fn vacuum(&self) -> Result<()> {
+        let writer = self.writer()?;
+        let run = || {
+            // What the index has of removed chunks goes too; then the log into the file.
+            writer.execute_batch(
+                "INSERT INTO chunk_terms (chunk_terms) VALUES ('optimize');
+                 VACUUM;",
+            )?;
+            writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        run().map_err(|error| Error::sqlite(&self.path, error))
+    }
+
+    /// True if the file has a full-text index; one written before there was one gets it when it is
+    /// opened to write.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn has_text_index(&self) -> Result<bool> {
+        Ok(self.read(schema_version)? >= 2)
     }
 }
 

@@ -166,8 +166,10 @@ fn a_file_of_version_1_is_upgraded_when_it_is_opened_to_write() {
     );
     assert!(error.hint().is_some());
     assert_clean(&old);
+    assert!(!old.has_text_index().unwrap());
 
     let new = Collection::open(&path).unwrap();
+    assert!(new.has_text_index().unwrap());
     assert_eq!(new.info(), old.info());
     assert_eq!(new.search(&query, 9, &Filter::default()).unwrap(), before);
     assert_eq!(found(&new, "ownership"), ["ownership.md#0"]);
@@ -217,4 +219,27 @@ fn conditions_hold_for_vectors_and_words() {
     for found in paths(serde_json::json!({"must": {"has_id": ["no such"]}})) {
         assert_eq!(found, Vec::<String>::new());
     }
+}
+
+#[test]
+fn vacuum_gives_room_back_and_loses_nothing() {
+    let (_folder, collection) = collection();
+    let long = "many words in a row ".repeat(5000);
+    collection
+        .upsert_document(&document("long.md", &[(&long, X)]))
+        .unwrap();
+    collection.remove_documents(&["long.md"]).unwrap();
+    let before = collection.statistics().unwrap().num_bytes;
+    collection.vacuum().unwrap();
+    assert!(collection.statistics().unwrap().num_bytes < before);
+    assert_eq!(found(&collection, "hashmap"), ["c.md#0"]);
+    assert_eq!(
+        collection.search(X, 9, &Filter::default()).unwrap().len(),
+        5
+    );
+    collection
+        .upsert_document(&document("new.md", &[("zebra", X)]))
+        .unwrap();
+    assert_eq!(found(&collection, "zebra"), ["new.md#0"]);
+    assert_clean(&collection);
 }
