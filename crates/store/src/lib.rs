@@ -13,6 +13,7 @@ pub mod document;
 mod text;
 pub mod filter;
 mod distance;
+mod codes;
 mod rows;
 mod collection;
 mod memory;

@@ -255,7 +255,7 @@ impl MemoryCollection {
             metadata: point.metadata,
         };
         if let Some(&row) = self.index.get(&id) {
-            self.rows.row_mut(row).copy_from_slice(&vector);
+            self.rows.set(row, &vector);
             self.points[row] = kept;
         } else {
             let row = self.points.len();

@@ -1,11 +1,15 @@
 //! The packed rows and the exact scan over them: the part that memory and disk share.
 
+mod sieve;
+
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::num::NonZero;
 use std::ops::Range;
 use std::thread;
 
+use self::sieve::Sieve;
+use crate::codes::{Codes, has_vnni};
 use crate::distance::{GROUP, Isa};
 use crate::{ErrorKind, Result};
 
@@ -20,6 +24,12 @@ const PRODUCTS_PER_THREAD: usize = 1 << 23;
 /// How far the squared length of a vector may be from 1 to be kept bit for bit. Normalising in f32
 /// leaves less than 10⁻⁶; what is further off would be seen in the fourth digit of a score.
 const UNIT_TOLERANCE: f64 = 1e-4;
+
+/// From so many rows on they are sieved in int8 first; below, all of f32 lies in the cache.
+const SIEVED_ROWS: usize = 4096;
+
+/// A search for more than this share of all rows reads most of them in f32 anyway.
+const SIEVED_SHARE: usize = 64;
 
 /// The closest rows of one query: `(score, row)`, best first.
 pub(crate) type Nearest = Vec<(f32, usize)>;
@@ -52,6 +62,7 @@ pub(crate) struct Rows {
     values: Vec<f32>,
     /// One a row; all different.
     ranks: Vec<u32>,
+    codes: Codes,
 }
 
 impl Rows {
@@ -60,6 +71,7 @@ impl Rows {
             dimensions,
             values: Vec::new(),
             ranks: Vec::new(),
+            codes: Codes::new(dimensions),
         }
     }
 
@@ -79,19 +91,24 @@ impl Rows {
         self.ranks[row]
     }
 
-    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
-        &mut self.values[row * self.dimensions..(row + 1) * self.dimensions]
+    /// Replaces a row.
+    pub(crate) fn set(&mut self, row: usize, vector: &[f32]) {
+        self.values[row * self.dimensions..(row + 1) * self.dimensions].copy_from_slice(vector);
+        self.codes.set(row, vector);
     }
 
     pub(crate) fn reserve(&mut self, additional: usize) {
         self.values.reserve_exact(additional * self.dimensions);
         self.ranks.reserve_exact(additional);
+        self.codes.reserve(additional);
     }
 
     pub(crate) fn push(&mut self, values: impl IntoIterator<Item = f32>, rank: u32) {
         self.values.extend(values);
         self.ranks.push(rank);
         debug_assert_eq!(self.values.len(), self.ranks.len() * self.dimensions);
+        self.codes
+            .push(&self.values[(self.ranks.len() - 1) * self.dimensions..]);
     }
 
     /// Keeps the rows for which `rank` says their new rank, in order.
@@ -103,10 +120,14 @@ impl Rows {
             self.values
                 .copy_within(from..from + self.dimensions, kept * self.dimensions);
             self.ranks[kept] = rank;
+            if kept != row {
+                self.codes.copy(row, kept);
+            }
             kept += 1;
         }
         self.values.truncate(kept * self.dimensions);
         self.ranks.truncate(kept);
+        self.codes.truncate(kept);
     }
 
     /// The `top_k` rows closest to each query among the allowed ones: best first, equal scores by
@@ -119,13 +140,37 @@ impl Rows {
     ) -> Vec<Nearest> {
         let products = self.len() * self.dimensions * queries.len();
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        self.search_on(
-            Isa::best(),
-            cores.min(1 + products / PRODUCTS_PER_THREAD),
-            queries,
-            top_k,
-            allowed,
-        )
+        let threads = cores.min(1 + products / PRODUCTS_PER_THREAD);
+        let few = top_k.saturating_mul(SIEVED_SHARE) <= self.len();
+        if few && self.len() >= SIEVED_ROWS && has_vnni() {
+            return self.search_sieved(threads, queries, top_k, allowed);
+        }
+        self.search_on(Isa::best(), threads, queries, top_k, allowed)
+    }
+
+    /// The same search, by int8 first: only rows that can be among the best are read in f32.
+    fn search_sieved(
+        &self,
+        threads: usize,
+        queries: &[&[f32]],
+        top_k: usize,
+        allowed: &Allowed,
+    ) -> Vec<Nearest> {
+        if top_k == 0 || self.len() == 0 {
+            return vec![Vec::new(); queries.len()];
+        }
+        let sieve = Sieve::new(&self.codes, &self.ranks, queries, top_k, allowed);
+        let isa = Isa::best();
+        let score = |(query, rows): (&&[f32], Vec<usize>)| {
+            let mut best = Best::new(top_k);
+            for row in rows {
+                let [score] = isa.dots(self.row(row), [query]);
+                let rank = self.ranks[row];
+                best.offer(Candidate { score, rank, row });
+            }
+            best.into_nearest()
+        };
+        queries.iter().zip(sieve.run(threads)).map(score).collect()
     }
 
     /// [`Rows::search`] on a chosen instruction set and number of threads.
@@ -259,6 +304,12 @@ impl Best {
         {
             *worst = candidate;
         }
+    }
+
+    /// The worst score of a full heap: what a further row must reach.
+    fn worst(&self) -> Option<f32> {
+        let worst = self.heap.peek()?;
+        (self.heap.len() == self.top_k).then_some(worst.score)
     }
 
     fn into_nearest(self) -> Nearest {
@@ -402,6 +453,12 @@ mod tests {
                 Allowed::Ranks(ranges),
                 Allowed::Ranks(Vec::new()),
             ] {
+                for (threads, top_k) in [(1, 0), (1, 1), (2, 10), (3, 1000)] {
+                    let found = rows.search_sieved(threads, &queries, top_k, &allowed);
+                    for (query, found) in queries.iter().zip(found) {
+                        assert_eq!(found, sorted(&rows, query, top_k, &allowed));
+                    }
+                }
                 for (isa, threads, top_k) in cases() {
                     let found = rows.search_on(isa, threads, &queries, top_k, &allowed);
                     for (query, found) in queries.iter().zip(found) {

@@ -67,18 +67,9 @@ impl Collection {
         top_k: usize,
         filter: &Filter,
     ) -> Result<Vec<Vec<Hit>>> {
-        let units = self.unit_queries(queries)?;
-        let queries: Vec<&[f32]> = queries
-            .iter()
-            .zip(&units)
-            .map(|(query, unit)| unit.as_deref().unwrap_or(query.as_ref()))
-            .collect();
-        self.with_state(|state, packed| {
-            let allowed = packed.allowed(state, filter);
-            let allowed = allowed.map_err(|error| Error::sqlite(&self.path, error))?;
-            let nearest = packed.rows.search(&queries, top_k, &allowed);
-            let to_hit = |(score, row): (f32, usize)| {
-                let hit = read_hit(state, packed.chunk_ids[row], score)?;
+        self.with_nearest(queries, top_k, filter, |state, nearest| {
+            let to_hit = |(chunk_id, score)| {
+                let hit = read_hit(state, chunk_id, score)?;
                 Ok(Hit {
                     cosine: Some(score),
                     ..hit
@@ -86,9 +77,48 @@ impl Collection {
             };
             nearest
                 .into_iter()
-                .map(|rows| rows.into_iter().map(to_hit).collect())
-                .collect::<rusqlite::Result<_>>()
-                .map_err(|error| Error::sqlite(&self.path, error))
+                .map(|found| found.into_iter().map(to_hit).collect())
+                .collect()
+        })
+    }
+
+    /// [`Collection::search_batch`] without reading the chunks: `(chunk id, cosine)`, best first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Collection::search`].
+    pub fn nearest_batch(
+        &self,
+        queries: &[impl AsRef<[f32]>],
+        top_k: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Vec<(i64, f32)>>> {
+        self.with_nearest(queries, top_k, filter, |_, nearest| Ok(nearest))
+    }
+
+    fn with_nearest<T>(
+        &self,
+        queries: &[impl AsRef<[f32]>],
+        top_k: usize,
+        filter: &Filter,
+        read: impl FnOnce(&Connection, Vec<Vec<(i64, f32)>>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let units = self.unit_queries(queries)?;
+        let queries: Vec<&[f32]> = queries
+            .iter()
+            .zip(&units)
+            .map(|(query, unit)| unit.as_deref().unwrap_or(query.as_ref()))
+            .collect();
+        self.with_state(|state, packed| {
+            let at = |error| Error::sqlite(&self.path, error);
+            let allowed = packed.allowed(state, filter).map_err(at)?;
+            let nearest = packed.rows.search(&queries, top_k, &allowed);
+            let with_id = |(score, row): (f32, usize)| (packed.chunk_ids[row], score);
+            let nearest = nearest
+                .into_iter()
+                .map(|rows| rows.into_iter().map(with_id).collect())
+                .collect();
+            read(state, nearest).map_err(at)
         })
     }
 
