@@ -3,6 +3,11 @@
 //! `exact_search DIMENSIONS ROWS QUERIES`: opens a collection made of the rows, then answers a line
 //! `single` or `batch` on standard input with one JSON line.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "its answers go to the script that runs it"
+)]
+
 use std::error::Error;
 use std::io::BufRead;
 use std::time::Instant;
