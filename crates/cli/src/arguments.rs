@@ -38,7 +38,8 @@ Examples:
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArguments {
     /// Model: a name that `wenyi models list` shows, a folder or .gguf file, or a Hugging Face
-    /// repository such as `intfloat/multilingual-e5-small`
+    /// repository such as `intfloat/multilingual-e5-small`; or a provider's, such as
+    /// `openai:text-embedding-3-small` or `dashscope:text-embedding-v4`
     #[arg(short, long, value_name = "ID|PATH")]
     pub(crate) model: Option<String>,
 

@@ -58,7 +58,8 @@ pub(crate) fn remembered_model(collection: &Path, hub: &Hub) -> Option<String> {
         .as_str()?
         .to_owned();
     // A model at a path is remembered by its last part, which leads nowhere.
-    hub.path(&model).is_ok().then_some(model)
+    let leads_back = hub.path(&model).is_ok() || crate::model::is_remote(&model);
+    leads_back.then_some(model)
 }
 
 #[cfg(test)]

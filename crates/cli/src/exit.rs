@@ -133,6 +133,12 @@ impl Verdict {
         if let Some(EmbedError::Engine(error)) = cause.downcast_ref() {
             return Some(Self::of_engine(error));
         }
+        if let Some(EmbedError::Remote(error)) = cause.downcast_ref() {
+            return Some(Self::of_library(false, error.is_user_error(), error.hint()));
+        }
+        if cause.is::<wenyi::config::ConfigError>() {
+            return Some(Self::of_library(false, true, None));
+        }
         if let Some(error) = cause.downcast_ref::<wenyi_store::Error>() {
             return Some(Self::of_library(false, error.is_user_error(), error.hint()));
         }

@@ -7,6 +7,7 @@
 
 pub mod progress;
 pub mod hub;
+pub mod config;
 pub mod providers;
 pub mod embed;
 pub mod rerank;

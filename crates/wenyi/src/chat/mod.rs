@@ -6,6 +6,7 @@ mod request;
 mod reply;
 mod error;
 
+pub use crate::providers::{init_chat_model, init_chat_model_with};
 pub use error::{ChatError, ChatErrorKind};
 pub use message::{
     Content, ContentPart, FunctionCall, FunctionDefinition, Message, MessageRole, Tool, ToolCall,

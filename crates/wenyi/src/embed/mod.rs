@@ -4,6 +4,7 @@ mod local;
 
 use std::error::Error as StdError;
 
+pub use crate::providers::{init_embeddings, init_embeddings_with};
 pub use local::LocalEmbedder;
 pub use wenyi_engine::encoder::{
     EmbedOptions, Embeddings, EncoderOptions, Fingerprint, Overflow, Precision, Role, TokenUsage,
@@ -17,6 +18,11 @@ pub trait Embedder: Send + Sync {
     /// Width of the vectors.
     fn dimensions(&self) -> usize {
         self.fingerprint().dimensions
+    }
+
+    /// The greatest width that may be asked for.
+    fn max_dimensions(&self) -> usize {
+        self.dimensions()
     }
 
     /// Tokens that one text may have, special ones and the longest prompt included.

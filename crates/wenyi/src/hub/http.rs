@@ -443,7 +443,7 @@ fn connect_reason(error: &ureq::Error, patience: &Patience) -> String {
 }
 
 /// The proxy at `url`, passed over for the servers in `no_proxy`.
-fn proxy(url: &str, no_proxy: &[String]) -> Result<Proxy> {
+pub(crate) fn proxy(url: &str, no_proxy: &[String]) -> Result<Proxy> {
     let refuse = |_| ErrorKind::Setting {
         name: "HTTPS_PROXY",
         value: url.into(),

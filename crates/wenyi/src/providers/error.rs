@@ -31,7 +31,7 @@ impl Error {
             | ErrorKind::Setting { .. }
             | ErrorKind::Option { .. }
             | ErrorKind::TooLong { .. }
-            | ErrorKind::EmptyText { .. } => true,
+            | ErrorKind::Config(_) => true,
             ErrorKind::Status { status, .. } => (400..500).contains(status) && !self.is_transient(),
             _ => false,
         }
@@ -80,6 +80,9 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self.kind() {
+            ErrorKind::UnknownProvider { provider, .. } if provider == "local" => {
+                "a local model is opened by another way: see `wenyi --help`".into()
+            }
             ErrorKind::UnknownProvider { known, .. } => format!(
                 "the providers are {}; others go into `wenyi.toml` as `[providers.NAME]` with a \
                  `base_url`",
@@ -114,7 +117,6 @@ impl Error {
             ErrorKind::TooLong { .. } => {
                 "shorten it, or choose another overflow policy: `truncate` or `split-mean`".into()
             }
-            ErrorKind::EmptyText { .. } => "leave it out".into(),
             _ => return None,
         })
     }
@@ -138,6 +140,12 @@ fn status_hint(provider: &str, status: u16, code: Option<&str>) -> Option<String
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self(Box::new(kind))
+    }
+}
+
+impl From<crate::config::ConfigError> for Error {
+    fn from(source: crate::config::ConfigError) -> Self {
+        ErrorKind::Config(source).into()
     }
 }
 
@@ -315,14 +323,9 @@ pub enum ErrorKind {
         /// True if the provider's own tokenizer is not known here.
         estimated: bool,
     },
-    /// The provider takes no empty text.
-    #[error("text {index} is empty, which {provider} refuses")]
-    EmptyText {
-        /// The provider.
-        provider: String,
-        /// The text, counted from 0 within the call.
-        index: usize,
-    },
+    /// The settings cannot be read.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
     /// The caller asked to stop.
     #[error("stopped")]
     Cancelled,

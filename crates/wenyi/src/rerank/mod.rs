@@ -6,6 +6,8 @@ use wenyi_engine::encoder::{Encoder, EncoderOptions, Overflow};
 
 use crate::providers;
 
+pub use crate::providers::{init_reranker, init_reranker_with};
+
 /// Anything that says how relevant passages are to a question.
 pub trait Reranker: Send + Sync {
     /// The model's name as a user gives it.

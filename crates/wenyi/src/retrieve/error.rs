@@ -26,6 +26,7 @@ impl Error {
         match &*self.0 {
             ErrorKind::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
             ErrorKind::Embed(EmbedError::Engine(source)) => source.is_user_error(),
+            ErrorKind::Embed(EmbedError::Remote(source)) => source.is_user_error(),
             ErrorKind::Embed(_) | ErrorKind::Cancelled => false,
             ErrorKind::Store(source) => source.is_user_error(),
             ErrorKind::EmptyQuery
@@ -43,6 +44,7 @@ impl Error {
                 "give a folder or a file that exists".into()
             }
             ErrorKind::Embed(EmbedError::Engine(source)) => return source.hint(),
+            ErrorKind::Embed(EmbedError::Remote(source)) => return source.hint(),
             ErrorKind::Store(source) => return source.hint(),
             ErrorKind::OtherModel {
                 expected, received, ..

@@ -130,7 +130,7 @@ fn embed(
 
 /// The width of the vectors, checked before the first text: an empty input has a width too.
 fn dimensions(asked: Option<usize>, embedder: &dyn Embedder) -> anyhow::Result<usize> {
-    let available = embedder.dimensions();
+    let available = embedder.max_dimensions();
     match asked {
         Some(requested) if requested == 0 || requested > available => {
             let kind = ErrorKind::Dimensions {
@@ -139,7 +139,7 @@ fn dimensions(asked: Option<usize>, embedder: &dyn Embedder) -> anyhow::Result<u
             };
             Err(wenyi_engine::Error::from(kind).into())
         }
-        _ => Ok(asked.unwrap_or(available)),
+        _ => Ok(asked.unwrap_or_else(|| embedder.dimensions())),
     }
 }
 

@@ -1,0 +1,483 @@
+//! A provider's model as an [`Embedder`]: long texts cut into windows, windows into requests that
+//! keep the provider's limits, and what comes back put together in order.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use super::endpoint::{Endpoint, Service};
+use super::table::{EmbeddingFacts, ModelFacts};
+use super::tokens::Tokenizer;
+use super::vectors::{self, Batch, Wish};
+use super::{Error, ErrorKind, Result};
+use crate::config::ModelSettings;
+use crate::embed::{
+    EmbedError, EmbedOptions, Embedder, Embeddings, Fingerprint, Overflow, Role, TokenUsage,
+};
+
+/// Requests at once if nothing else is set.
+const CONCURRENCY: usize = 4;
+
+/// What chunks are measured against where the model's own limit is not known: most small models
+/// take this much.
+const CAUTIOUS_LENGTH: usize = 512;
+
+/// A provider's embedding model.
+#[derive(Debug)]
+pub struct RemoteEmbedder {
+    endpoint: Endpoint,
+    url: String,
+    model: String,
+    facts: EmbeddingFacts,
+    known: ModelFacts,
+    settings: ModelSettings,
+    tokenizer: Tokenizer,
+    fingerprint: Fingerprint,
+    /// Texts of one request; falls when the provider says that it takes fewer.
+    max_inputs: AtomicUsize,
+}
+
+/// A text, or as much of one as the model takes.
+struct Window<'a> {
+    text: Cow<'a, str>,
+    tokens: usize,
+    /// The caller's text that it belongs to.
+    text_index: usize,
+}
+
+impl RemoteEmbedder {
+    /// The model `model` of the provider behind `endpoint`. A model whose width is not known is
+    /// asked for one vector.
+    ///
+    /// # Errors
+    ///
+    /// If the provider has no embeddings, a setting is unusable, or the question for the width fails.
+    pub fn open(endpoint: Endpoint, model: &str) -> Result<Self> {
+        let url = endpoint.url(Service::Embeddings)?;
+        endpoint.must_be_alive(model)?;
+        let facts = endpoint.facts().embeddings.clone();
+        let mut facts = facts.expect("`url` has seen that there are embeddings; this is a bug");
+        let known = endpoint.facts().model(model);
+        let settings = endpoint
+            .settings()
+            .models
+            .get(model)
+            .cloned()
+            .unwrap_or_default();
+        facts.max_tokens = settings
+            .max_tokens
+            .or(known.max_tokens)
+            .or(facts.max_tokens);
+        facts.max_request_tokens = settings.max_request_tokens.or(facts.max_request_tokens);
+        let name = settings.tokenizer.as_ref().unwrap_or(&facts.tokenizer);
+        let tokenizer = Tokenizer::named(name).ok_or_else(|| ErrorKind::Setting {
+            name: format!("tokenizer of `{model}`"),
+            value: name.clone(),
+            expected: "`cl100k`, `o200k` or `qwen-estimate`".into(),
+        })?;
+        let inputs = settings
+            .max_inputs
+            .or(known.max_inputs)
+            .unwrap_or(facts.max_inputs);
+        let mut embedder = Self {
+            url,
+            model: model.into(),
+            tokenizer,
+            fingerprint: fingerprint(&endpoint, model, &settings),
+            max_inputs: AtomicUsize::new(inputs.max(1)),
+            facts,
+            known,
+            settings,
+            endpoint,
+        };
+        let declared = embedder.settings.dimensions.or(embedder.known.dimensions);
+        let width = match declared {
+            Some(width) => {
+                let width = Some(width).filter(|_| embedder.settings.dimensions.is_some());
+                embedder
+                    .asked_width(width)?
+                    .unwrap_or(declared.unwrap_or_default())
+            }
+            None => embedder.request(&["wenyi"], &Role::Plain, None)?.dimensions,
+        };
+        embedder.fingerprint = embedder.fingerprint.clone().with_width(width);
+        Ok(embedder)
+    }
+
+    /// The width to ask the provider for; none leaves it at the model's own.
+    fn asked_width(&self, wanted: Option<usize>) -> Result<Option<usize>> {
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
+        let known = &self.known;
+        let expected = if known.fixed_width {
+            known
+                .dimensions
+                .filter(|own| *own != wanted)
+                .map(|own| format!("{own} only"))
+        } else if !known.widths.is_empty() {
+            let list = || {
+                known
+                    .widths
+                    .iter()
+                    .map(usize::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            (!known.widths.contains(&wanted)).then(|| format!("one of {}", list()))
+        } else {
+            let most = known.dimensions.unwrap_or(usize::MAX);
+            (wanted == 0 || wanted > most).then(|| format!("1 to {most}"))
+        };
+        match expected {
+            Some(expected) => Err(ErrorKind::Option {
+                model: self.model.clone(),
+                option: "dimensions",
+                value: wanted.to_string(),
+                expected,
+            }
+            .into()),
+            None => Ok(Some(wanted)),
+        }
+    }
+
+    /// The texts behind their prompts, cut as the policy says.
+    fn plan<'a>(
+        &self,
+        texts: &[&'a str],
+        options: &EmbedOptions,
+    ) -> Result<(Vec<Window<'a>>, Vec<TokenUsage>)> {
+        let prompt = self.prompt(&options.role)?;
+        let room = |limit: usize| limit.saturating_sub(self.tokenizer.count(prompt)).max(1);
+        let (mut windows, mut usage) = (Vec::new(), Vec::new());
+        for (text_index, text) in texts.iter().enumerate() {
+            let tokens = self.tokenizer.count(text) + self.tokenizer.count_prompt(prompt);
+            let too_long = self.facts.max_tokens.filter(|limit| tokens > *limit);
+            let pieces = match (too_long, options.overflow) {
+                // The provider itself decides whether an estimate was too cautious.
+                (Some(_), Overflow::Error) if self.tokenizer.is_estimate() => vec![*text],
+                (Some(max_length), Overflow::Error) => {
+                    return Err(self.too_long(text_index, tokens, max_length));
+                }
+                (Some(limit), Overflow::SplitMean) => self.tokenizer.windows(text, room(limit)),
+                (Some(limit), Overflow::Truncate) => self
+                    .tokenizer
+                    .windows(text, room(limit))
+                    .into_iter()
+                    .take(1)
+                    .collect(),
+                (None, _) => vec![*text],
+            };
+            let before = windows.len();
+            for piece in &pieces {
+                let tokens = self.tokenizer.count(piece) + self.tokenizer.count_prompt(prompt);
+                let text = match prompt {
+                    "" => Cow::Borrowed(*piece),
+                    prompt => Cow::Owned(format!("{prompt}{piece}")),
+                };
+                windows.push(Window {
+                    text,
+                    tokens,
+                    text_index,
+                });
+            }
+            let kept = windows[before..].iter().map(|window| window.tokens).sum();
+            usage.push(TokenUsage {
+                seen: tokens.max(kept),
+                kept,
+                windows: pieces.len(),
+            });
+        }
+        Ok((windows, usage))
+    }
+
+    fn prompt(&self, role: &Role) -> Result<&str> {
+        let prompt = match role {
+            Role::Plain => None,
+            Role::Query => self.settings.query_prompt.as_deref(),
+            Role::Document => self.settings.document_prompt.as_deref(),
+            Role::Named(name) => {
+                return Err(ErrorKind::Option {
+                    model: self.model.clone(),
+                    option: "role",
+                    value: name.clone(),
+                    expected: "`query`, `document` or `plain`".into(),
+                }
+                .into());
+            }
+        };
+        Ok(prompt.unwrap_or_default())
+    }
+
+    fn too_long(&self, index: usize, tokens: usize, max_length: usize) -> Error {
+        ErrorKind::TooLong {
+            model: self.model.clone(),
+            index,
+            tokens,
+            max_length,
+            estimated: self.tokenizer.is_estimate(),
+        }
+        .into()
+    }
+
+    /// Every part through the provider, several at once; the parts' vectors one after the other.
+    fn request_all(
+        &self,
+        windows: &[Window<'_>],
+        parts: &[Range<usize>],
+        options: &EmbedOptions,
+        width: Option<usize>,
+    ) -> Result<Batch> {
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let results: Vec<Mutex<Option<Result<Batch>>>> =
+            parts.iter().map(|_| Mutex::new(None)).collect();
+        let work = || {
+            while !failed.load(Ordering::Relaxed) {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(part) = parts.get(index) else { return };
+                let texts: Vec<&str> = windows[part.clone()]
+                    .iter()
+                    .map(|w| w.text.as_ref())
+                    .collect();
+                let result = self.request(&texts, &options.role, width);
+                failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                *results[index].lock().unwrap_or_else(|p| p.into_inner()) = Some(result);
+            }
+        };
+        let threads = self.endpoint.settings().concurrency.unwrap_or(CONCURRENCY);
+        std::thread::scope(|scope| {
+            for _ in 1..threads.min(parts.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut whole = Batch::default();
+        let mut skipped = false;
+        for result in results {
+            match result
+                .into_inner()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+            {
+                Some(result) => whole.append(result?),
+                None => skipped = true,
+            }
+        }
+        // A part is skipped only behind a failed one, which has been returned above or comes later
+        // in the list than the one that was skipped.
+        if skipped {
+            Err(ErrorKind::Cancelled.into())
+        } else {
+            Ok(whole)
+        }
+    }
+
+    /// One request; two or more, if the provider turns out to take fewer texts than was known.
+    fn request(&self, texts: &[&str], role: &Role, width: Option<usize>) -> Result<Batch> {
+        let cap = self.max_inputs.load(Ordering::Relaxed);
+        if texts.len() > cap {
+            let mut whole = Batch::default();
+            for part in texts.chunks(cap) {
+                whole.append(self.request(part, role, width)?);
+            }
+            return Ok(whole);
+        }
+        let wish = Wish {
+            model: &self.model,
+            texts,
+            role,
+            width,
+            instruct: self
+                .settings
+                .instruct
+                .as_deref()
+                .filter(|_| self.known.instruct),
+            base64: self.facts.base64,
+        };
+        let body = vectors::request(self.facts.dialect, &wish).to_string();
+        let client = self.endpoint.client();
+        let exchanged = client.exchange(&self.url, self.endpoint.headers(), body.as_bytes());
+        let bytes = match exchanged {
+            Err(error) => match vectors::stated_cap(&error).filter(|cap| *cap < texts.len()) {
+                Some(cap) => {
+                    self.max_inputs.fetch_min(cap, Ordering::Relaxed);
+                    return self.request(texts, role, width);
+                }
+                None => return Err(error),
+            },
+            Ok(bytes) => bytes,
+        };
+        let batch = vectors::read(self.facts.dialect, &bytes, texts.len(), client)?;
+        let expected = width.unwrap_or(self.fingerprint.dimensions);
+        if expected != 0 && batch.dimensions != expected {
+            return Err(ErrorKind::WrongDimensions {
+                provider: self.endpoint.provider().into(),
+                model: self.model.clone(),
+                expected,
+                received: batch.dimensions,
+            }
+            .into());
+        }
+        Ok(batch)
+    }
+}
+
+impl Embedder for RemoteEmbedder {
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    fn max_dimensions(&self) -> usize {
+        let widest = self.known.widths.iter().copied().max();
+        widest
+            .or(self.known.dimensions)
+            .unwrap_or(0)
+            .max(self.dimensions())
+    }
+
+    fn max_length(&self) -> usize {
+        self.facts.max_tokens.unwrap_or(CAUTIOUS_LENGTH)
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, EmbedError> {
+        Ok(self.tokenizer.count(text))
+    }
+
+    fn embed(&self, texts: &[&str], options: &EmbedOptions) -> Result<Embeddings, EmbedError> {
+        // A width that is the model's own need not be asked for.
+        let width = options.dimensions.or(self.settings.dimensions);
+        let width = self
+            .asked_width(width)?
+            .filter(|width| Some(*width) != self.known.dimensions);
+        let (windows, usage) = self.plan(texts, options)?;
+        let caps = Caps {
+            inputs: self.max_inputs.load(Ordering::Relaxed),
+            tokens: self.facts.max_request_tokens.unwrap_or(usize::MAX),
+            empty_alone: self.facts.empty_alone,
+        };
+        let parts = parts(&windows, &caps);
+        let batch = self.request_all(&windows, &parts, options, width)?;
+        Ok(combine(&windows, &batch, usage))
+    }
+}
+
+struct Caps {
+    inputs: usize,
+    tokens: usize,
+    empty_alone: bool,
+}
+
+/// Neighbouring windows that go together. Parts cover all windows in order.
+fn parts(windows: &[Window<'_>], caps: &Caps) -> Vec<Range<usize>> {
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    let mut tokens = 0;
+    let mut closed = true;
+    for (index, window) in windows.iter().enumerate() {
+        let alone = caps.empty_alone && window.text.is_empty();
+        tokens += window.tokens;
+        match parts.last_mut().filter(|_| !closed && !alone) {
+            Some(part) if part.len() < caps.inputs && tokens <= caps.tokens => part.end += 1,
+            _ => {
+                parts.push(index..index + 1);
+                tokens = window.tokens;
+            }
+        }
+        closed = alone;
+    }
+    parts
+}
+
+/// The windows of each text averaged by their tokens; every vector of unit length.
+fn combine(windows: &[Window<'_>], batch: &Batch, usage: Vec<TokenUsage>) -> Embeddings {
+    let dimensions = batch.dimensions;
+    let mut values = vec![0.0_f32; usage.len() * dimensions];
+    for (window, vector) in windows
+        .iter()
+        .zip(batch.values.chunks_exact(dimensions.max(1)))
+    {
+        let target = &mut values[window.text_index * dimensions..][..dimensions];
+        let (length, weight) = (norm(vector), window.tokens.max(1) as f32);
+        for (sum, value) in target.iter_mut().zip(vector) {
+            *sum += weight * value / length;
+        }
+    }
+    for vector in values.chunks_exact_mut(dimensions.max(1)) {
+        let length = norm(vector).max(f32::MIN_POSITIVE);
+        vector.iter_mut().for_each(|value| *value /= length);
+    }
+    Embeddings {
+        dimensions,
+        values,
+        usage,
+    }
+}
+
+fn norm(vector: &[f32]) -> f32 {
+    let squares = vector.iter().map(|value| f64::from(*value).powi(2));
+    squares.sum::<f64>().sqrt() as f32
+}
+
+/// A remote space is the provider, the model and what is put before texts; the width comes later.
+fn fingerprint(endpoint: &Endpoint, model: &str, settings: &ModelSettings) -> Fingerprint {
+    let of = |prompt: &Option<String>| prompt.clone().unwrap_or_default();
+    let provider = endpoint.provider();
+    let space = serde_json::json!([
+        provider,
+        model,
+        of(&settings.query_prompt),
+        of(&settings.instruct)
+    ]);
+    Fingerprint {
+        model: format!("{provider}:{model}"),
+        weights: crate::hub::cache::hex(&Sha256::digest(space.to_string())),
+        pooling: "remote".into(),
+        document_prompt: of(&settings.document_prompt),
+        dimensions: 0,
+        precision: "remote".into(),
+    }
+}
+
+trait WithWidth {
+    fn with_width(self, dimensions: usize) -> Self;
+}
+
+impl WithWidth for Fingerprint {
+    fn with_width(self, dimensions: usize) -> Self {
+        Self { dimensions, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_cover_all_in_order_within_the_caps(
+            sizes in prop::collection::vec(0_usize..30, 0..60),
+            inputs in 1_usize..8,
+            tokens in 30_usize..90,
+        ) {
+            let window = |tokens: &usize| Window {
+                text: Cow::Borrowed(if *tokens == 0 { "" } else { "x" }),
+                tokens: *tokens,
+                text_index: 0,
+            };
+            let windows: Vec<_> = sizes.iter().map(window).collect();
+            let caps = Caps { inputs, tokens, empty_alone: true };
+            let parts = parts(&windows, &caps);
+            let covered: Vec<usize> = parts.iter().cloned().flatten().collect();
+            prop_assert_eq!(covered, (0..sizes.len()).collect::<Vec<_>>());
+            for part in parts {
+                prop_assert!(part.len() <= inputs);
+                prop_assert!(sizes[part.clone()].iter().sum::<usize>() <= tokens);
+                prop_assert!(part.len() == 1 || !sizes[part].contains(&0));
+            }
+        }
+    }
+}
