@@ -398,7 +398,7 @@ fn headers(
     match (key, &settings.api_key_header) {
         (Some(key), Some(header)) => headers.push((header.to_lowercase(), key.expose().into())),
         (Some(key), None) => {
-            headers.push(("authorization".into(), format!("Bearer {}", key.expose())))
+            headers.push(("authorization".into(), format!("Bearer {}", key.expose())));
         }
         (None, _) => {}
     }
