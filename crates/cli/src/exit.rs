@@ -139,6 +139,14 @@ impl Verdict {
         if cause.is::<wenyi::config::ConfigError>() {
             return Some(Self::of_library(false, true, None));
         }
+        if let Some(error) = cause.downcast_ref::<wenyi::chat::ChatError>() {
+            let cancelled = matches!(error.kind(), wenyi::chat::ChatErrorKind::Cancelled);
+            return Some(Self::of_library(
+                cancelled,
+                error.is_user_error(),
+                error.hint(),
+            ));
+        }
         if let Some(error) = cause.downcast_ref::<wenyi_store::Error>() {
             return Some(Self::of_library(false, error.is_user_error(), error.hint()));
         }

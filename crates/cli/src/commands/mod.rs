@@ -4,6 +4,7 @@ mod search;
 mod ask;
 pub(crate) mod index;
 mod embed;
+mod chat;
 mod models;
 mod serve;
 mod bench;
@@ -21,6 +22,7 @@ pub(crate) enum Command {
     Ask(ask::Arguments),
     Index(index::Arguments),
     Embed(embed::Arguments),
+    Chat(chat::Arguments),
     Models(models::Arguments),
     Serve(serve::Arguments),
     Bench(bench::Arguments),
@@ -36,6 +38,7 @@ impl Command {
             Self::Ask(arguments) => ask::run(&arguments),
             Self::Index(arguments) => index::run(&arguments),
             Self::Embed(arguments) => embed::run(&arguments),
+            Self::Chat(arguments) => chat::run(&arguments),
             Self::Models(arguments) => models::run(&arguments),
             Self::Serve(arguments) => serve::run(arguments),
             Self::Bench(arguments) => bench::run(&arguments, started),

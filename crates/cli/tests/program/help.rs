@@ -4,11 +4,12 @@ use super::run::run;
 use super::wenyi;
 
 /// Every verb, with those below it.
-const VERBS: [&[&str]; 15] = [
+const VERBS: [&[&str]; 16] = [
     &[],
     &["search"],
     &["index"],
     &["embed"],
+    &["chat"],
     &["models"],
     &["models", "list"],
     &["models", "pull"],

@@ -6,6 +6,7 @@ mod embed;
 mod search;
 mod ask;
 mod models;
+mod chat;
 
 use std::path::PathBuf;
 

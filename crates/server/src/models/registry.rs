@@ -69,9 +69,11 @@ impl Registry {
         let entries = (options.models.iter())
             .map(|served| {
                 let entry = hub.catalog().find(&served.source);
-                let kind = entry.map(|entry| match entry.kind {
-                    ModelKind::Embedding => Output::Embedding,
-                    ModelKind::Reranker => Output::Relevance,
+                let kind = entry.and_then(|entry| match entry.kind {
+                    ModelKind::Embedding => Some(Output::Embedding),
+                    ModelKind::Reranker => Some(Output::Relevance),
+                    // What else it gives is known when it is open.
+                    ModelKind::Chat => None,
                 });
                 Arc::new(Entry {
                     served: served.clone(),

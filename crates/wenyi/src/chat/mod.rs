@@ -5,9 +5,11 @@ mod message;
 mod request;
 mod reply;
 mod error;
+mod local;
 
 pub use crate::providers::{init_chat_model, init_chat_model_with};
 pub use error::{ChatError, ChatErrorKind};
+pub use local::{DEFAULT_CHAT_MODEL, DecoderOptions, LocalChatModel};
 pub use message::{
     Content, ContentPart, FunctionCall, FunctionDefinition, Message, MessageRole, Tool, ToolCall,
 };

@@ -80,14 +80,14 @@ pub struct CatalogEntry {
     pub licence: String,
     /// ISO codes, or `multilingual`.
     pub languages: Vec<String>,
-    /// Width of its vectors; none for a reranker.
+    /// Width of its vectors; none for a reranker or a chat model.
     pub dimensions: Option<usize>,
     /// Shorter widths that it was trained for, longest first.
     #[serde(default)]
     pub matryoshka_dimensions: Vec<usize>,
     /// Tokens that it takes.
     pub max_tokens: usize,
-    /// `cls`, `mean`, `last-token`, or none for a reranker.
+    /// `cls`, `mean`, `last-token`, or none for a reranker or a chat model.
     pub pooling: Option<String>,
     /// Weights on disk, in bytes, roughly.
     pub size: u64,
@@ -109,6 +109,8 @@ pub enum ModelKind {
     Embedding,
     /// Relevance scores of pairs.
     Reranker,
+    /// Answers in a conversation.
+    Chat,
 }
 
 impl fmt::Display for ModelKind {
@@ -116,6 +118,7 @@ impl fmt::Display for ModelKind {
         f.write_str(match self {
             Self::Embedding => "embedding",
             Self::Reranker => "reranker",
+            Self::Chat => "chat",
         })
     }
 }

@@ -105,6 +105,7 @@ fn cells(status: &ModelStatus) -> Vec<String> {
     let gives = match (entry.kind, entry.dimensions) {
         (ModelKind::Embedding, Some(dimensions)) => format!("{dimensions} dimensions"),
         (ModelKind::Reranker, _) => "relevance".into(),
+        (ModelKind::Chat, _) => "answers".into(),
         (kind, None) => kind.to_string(),
     };
     vec![

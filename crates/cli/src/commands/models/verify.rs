@@ -86,7 +86,7 @@ fn verify(
     let local = hub.path(&arguments.model)?;
     if local
         .entry
-        .is_some_and(|entry| entry.kind == ModelKind::Reranker)
+        .is_some_and(|entry| entry.kind != ModelKind::Embedding)
     {
         return Ok(hub.verify(&arguments.model, None, progress)?);
     }

@@ -31,7 +31,9 @@ fn every_entry_is_complete_and_no_name_is_taken_twice() {
                     Some("cls" | "mean" | "last-token")
                 ));
             }
-            ModelKind::Reranker => assert!(entry.dimensions.is_none() && entry.pooling.is_none()),
+            ModelKind::Reranker | ModelKind::Chat => {
+                assert!(entry.dimensions.is_none() && entry.pooling.is_none());
+            }
         }
         for name in entry.aliases.iter().chain([&entry.id]) {
             assert!(names.insert(name.to_lowercase()), "`{name}` is taken twice");
