@@ -166,8 +166,9 @@ fn margin(best: f32, candidates: &[Hit]) -> f32 {
 fn support(coverage: Option<f32>, margin: f32, any: bool) -> Support {
     let (strong, weak) = match coverage {
         Some(coverage) => {
+            // Rare words alone do not answer: a search by words finds them wherever they stand.
             let sum = coverage + 1.6 * margin;
-            (sum >= 0.85, sum >= 0.65)
+            (sum >= 0.85 && margin >= 0.2, sum >= 0.65 && margin >= 0.12)
         }
         // By meaning alone, which says less.
         None => (margin >= 0.35, margin >= 0.2),
