@@ -32,6 +32,7 @@ impl Error {
                     | io::ErrorKind::IsADirectory
                     | io::ErrorKind::PermissionDenied
             ),
+            ErrorKind::Remote { is_user_error, .. } => *is_user_error,
             ErrorKind::Full { .. }
             | ErrorKind::Locked { .. }
             | ErrorKind::Corrupt { .. }
@@ -256,6 +257,55 @@ pub enum ErrorKind {
         /// The id.
         id: String,
     },
+    /// A point without an id.
+    #[error("the id of a point is empty")]
+    EmptyId,
+    /// A store has no collection with this name.
+    #[error("there is no collection `{name}` in `{store}`")]
+    UnknownCollection {
+        /// Where it was looked for: a file or a URL.
+        store: String,
+        /// The name.
+        name: String,
+    },
+    /// A collection is to be made where there is one with its name.
+    #[error("there is a collection `{name}` in `{store}` already")]
+    CollectionExists {
+        /// The file or URL.
+        store: String,
+        /// The name.
+        name: String,
+    },
+    /// A name that no collection can have.
+    #[error("`{name}` cannot be the name of a collection")]
+    CollectionName {
+        /// The name.
+        name: String,
+    },
+    /// A store that is needed at once was made without a width.
+    #[error("a new collection in `{store}` needs the width of its vectors")]
+    NoWidth {
+        /// The file or URL.
+        store: String,
+    },
+    /// The URL of a store that cannot be understood.
+    #[error("`{url}` is not the URL of a store: {reason}")]
+    StoreUrl {
+        /// What came, without its password.
+        url: String,
+        /// What was expected.
+        reason: String,
+    },
+    /// A store behind a network failed or refused.
+    #[error("store `{store}`: {reason}")]
+    Remote {
+        /// Where it is, without its password.
+        store: String,
+        /// What it said.
+        reason: String,
+        /// True if other input cures it.
+        is_user_error: bool,
+    },
     /// A filter that cannot be understood.
     #[error("`{place}` is {received}, expected {expected}")]
     Filter {
@@ -312,6 +362,13 @@ impl ErrorKind {
             Self::Filter { .. } => "write for example `{\"must\": [{\"key\": \"lang\", \"match\": \
                                     {\"value\": \"zh\"}}]}`"
                 .into(),
+            Self::StoreUrl { .. } => "write `memory:`, `sqlite:notes.db`, \
+                                      `postgres://user@host/database?collection=notes` or \
+                                      `qdrant://host:6333/notes`"
+                .into(),
+            Self::CollectionName { .. } => {
+                "use 1 to 255 characters other than `/`, `?`, `#` and control characters".into()
+            }
             Self::DuplicateId { .. } => "replace a point with `upsert`".into(),
             _ => return None,
         })

@@ -5,6 +5,8 @@
 //! The store knows nothing of models: it is told how wide the vectors are, and keeps the
 //! description of their space as opaque JSON for its caller to compare.
 //!
+//! A [`vector_store`] keeps bare points instead, in memory, in a file or at a server, behind one trait.
+//!
 //! **Greater is closer.** A score is the cosine of query and vector: both are kept at unit length,
 //! so their dot product is the cosine.
 
@@ -17,9 +19,11 @@ mod codes;
 mod rows;
 mod collection;
 mod memory;
+pub mod vector_store;
 #[cfg(test)]
 mod random;
 
+pub(crate) use collection::MAX_DIMENSIONS;
 pub use collection::{
     CheckReport, Collection, CollectionInfo, CollectionOptions, Fusion, Space, Statistics,
 };

@@ -43,6 +43,18 @@ pub(crate) enum Allowed {
 }
 
 impl Allowed {
+    /// These ranks, which ascend.
+    pub(crate) fn of(ranks: impl IntoIterator<Item = u32>) -> Self {
+        let mut ranges: Vec<Range<u32>> = Vec::new();
+        for rank in ranks {
+            match ranges.last_mut() {
+                Some(last) if last.end == rank => last.end += 1,
+                _ => ranges.push(rank..rank + 1),
+            }
+        }
+        Self::Ranks(ranges)
+    }
+
     #[inline]
     pub(crate) fn contains(&self, rank: u32) -> bool {
         match self {
@@ -111,6 +123,17 @@ impl Rows {
             .push(&self.values[(self.ranks.len() - 1) * self.dimensions..]);
     }
 
+    /// The row with this rank, or where it would be: for rows in the order of their ranks only.
+    pub(crate) fn row_of_rank(&self, rank: u32) -> Result<usize, usize> {
+        self.ranks.binary_search(&rank)
+    }
+
+    /// Keeps the rows whose ranks are wanted, and their ranks.
+    pub(crate) fn retain_ranks(&mut self, keep: impl Fn(u32) -> bool) {
+        let ranks = self.ranks.clone();
+        self.retain(|row| keep(ranks[row]).then_some(ranks[row]));
+    }
+
     /// Keeps the rows for which `rank` says their new rank, in order.
     pub(crate) fn retain(&mut self, mut rank: impl FnMut(usize) -> Option<u32>) {
         let mut kept = 0;
@@ -146,6 +169,30 @@ impl Rows {
             return self.search_sieved(threads, queries, top_k, allowed);
         }
         self.search_on(Isa::best(), threads, queries, top_k, allowed)
+    }
+
+    /// The same search by another `score` of row and query than their product.
+    pub(crate) fn search_by(
+        &self,
+        queries: &[&[f32]],
+        top_k: usize,
+        allowed: &Allowed,
+        score: impl Fn(&[f32], &[f32]) -> f32,
+    ) -> Vec<Nearest> {
+        if top_k == 0 {
+            return vec![Vec::new(); queries.len()];
+        }
+        let mut best: Vec<Best> = queries.iter().map(|_| Best::new(top_k)).collect();
+        for (row, &rank) in self.ranks.iter().enumerate() {
+            if !allowed.contains(rank) {
+                continue;
+            }
+            for (query, best) in queries.iter().zip(&mut best) {
+                let score = score(self.row(row), query);
+                best.offer(Candidate { score, rank, row });
+            }
+        }
+        best.into_iter().map(Best::into_nearest).collect()
     }
 
     /// The same search, by int8 first: only rows that can be among the best are read in f32.
@@ -351,14 +398,13 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
-/// Refuses a vector of the wrong width, or with NaN, infinity or nothing but zeros; `None` if it
-/// has unit length and can be taken as it is, otherwise the vector at unit length.
-pub(crate) fn to_unit(
+/// Refuses a vector of the wrong width, or with NaN or infinity.
+pub(crate) fn check_vector(
     vector: &[f32],
     dimensions: usize,
     collection: &str,
     subject: &dyn Fn() -> String,
-) -> Result<Option<Vec<f32>>> {
+) -> Result<()> {
     if vector.len() != dimensions {
         return Err(ErrorKind::Width {
             collection: collection.into(),
@@ -376,6 +422,18 @@ pub(crate) fn to_unit(
         }
         .into());
     }
+    Ok(())
+}
+
+/// Refuses a vector of the wrong width, or with NaN, infinity or nothing but zeros; `None` if it
+/// has unit length and can be taken as it is, otherwise the vector at unit length.
+pub(crate) fn to_unit(
+    vector: &[f32],
+    dimensions: usize,
+    collection: &str,
+    subject: &dyn Fn() -> String,
+) -> Result<Option<Vec<f32>>> {
+    check_vector(vector, dimensions, collection, subject)?;
     // In f64 no finite f32 can overflow or vanish when it is squared.
     let squared: f64 = vector
         .iter()

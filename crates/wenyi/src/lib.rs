@@ -15,6 +15,7 @@ pub mod chat;
 pub mod retrieve;
 pub mod eval;
 pub mod rag;
+pub mod vector_store;
 
 /// Vectors and documents, kept and found again: collections in memory and in one file.
 pub use wenyi_store as store;

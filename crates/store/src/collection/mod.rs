@@ -8,7 +8,7 @@
 //! write. Other handles and processes may read while one writes; writers take turns.
 
 mod schema;
-mod open;
+pub(crate) mod open;
 mod write;
 mod read;
 mod text;
@@ -28,6 +28,8 @@ use serde_json::Value;
 
 pub use self::check::CheckReport;
 pub use self::hybrid::Fusion;
+pub(crate) use self::open::MAX_DIMENSIONS;
+pub(crate) use self::read::to_floats;
 use self::search::Reader;
 use crate::{ErrorKind, Result};
 

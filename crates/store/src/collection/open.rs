@@ -16,14 +16,14 @@ use super::{BUSY_TIMEOUT, Collection, CollectionInfo, CollectionOptions, Space, 
 use crate::{Error, ErrorKind, Result};
 
 /// The widest vectors: SQLite allows a blob of 10⁹ bytes, and no model comes near.
-const MAX_DIMENSIONS: usize = 65_536;
+pub(crate) const MAX_DIMENSIONS: usize = 65_536;
 
 /// Bytes of the smallest database: one page of the smallest size.
 const SMALLEST_DATABASE: u64 = 512;
 
 /// Bytes of a page: five vectors of 384 dimensions fill 94 % of it, where a page of 4 KiB (the
 /// default) holds two and wastes a quarter.
-const PAGE_SIZE: u32 = 8192;
+pub(crate) const PAGE_SIZE: u32 = 8192;
 
 /// Room for the pages that a connection keeps, in KiB. The vectors pass through it once, so more
 /// would not help.
@@ -103,7 +103,7 @@ impl Collection {
 ///
 /// The file itself is left to SQLite: to open and close it here would drop the locks that other
 /// handles of this process hold on it (POSIX locks belong to the process, not to the handle).
-fn existing(path: &Path) -> Result<PathBuf> {
+pub(crate) fn existing(path: &Path) -> Result<PathBuf> {
     let path = absolute(path)?;
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Err(refused(path, io::ErrorKind::IsADirectory)),
@@ -127,7 +127,7 @@ fn refused(path: PathBuf, kind: io::ErrorKind) -> Error {
     .into()
 }
 
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|source| {
         ErrorKind::Io {
             path: path.to_path_buf(),
@@ -175,7 +175,7 @@ fn open_writer(path: &Path, create: bool) -> Result<(Connection, PathBuf)> {
 }
 
 /// Sets what every connection needs, without reading the file.
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))
@@ -185,7 +185,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 ///
 /// A file system without shared memory refuses and keeps its rollback journal, which loses nothing
 /// either. SQLite does not wait when two processes switch at once, so we do.
-fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
     let started = Instant::now();
     loop {
         let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()));
@@ -250,7 +250,7 @@ fn immutable_uri(path: &Path) -> String {
 }
 
 /// SQLite says no more than "unable to open"; what lies around the file says why.
-fn cannot_write(path: &Path, error: rusqlite::Error) -> Error {
+pub(crate) fn cannot_write(path: &Path, error: rusqlite::Error) -> Error {
     if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
         return Error::sqlite(path, error);
     }
@@ -263,7 +263,7 @@ fn cannot_write(path: &Path, error: rusqlite::Error) -> Error {
 }
 
 /// As [`cannot_write`], for a file that exists.
-fn cannot_read(path: &Path, error: rusqlite::Error) -> Error {
+pub(crate) fn cannot_read(path: &Path, error: rusqlite::Error) -> Error {
     if !matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)

@@ -158,7 +158,7 @@ pub(super) fn read_hit(
 }
 
 /// The values of a blob of little-endian `f32`.
-pub(super) fn to_floats(blob: &[u8]) -> impl Iterator<Item = f32> + '_ {
+pub(crate) fn to_floats(blob: &[u8]) -> impl Iterator<Item = f32> + '_ {
     blob.as_chunks()
         .0
         .iter()

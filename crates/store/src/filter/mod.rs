@@ -11,7 +11,7 @@
 
 mod parse;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::text::terms;
 
@@ -24,6 +24,8 @@ pub struct Conditions {
     must_not: Vec<Condition>,
     /// At least so many hold.
     min_should: Option<(usize, Vec<Condition>)>,
+    /// What it was read from, for stores that want it as data.
+    json: Map<String, Value>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +76,12 @@ struct Bounds {
 }
 
 impl Conditions {
+    /// The conditions as the JSON that they were read from.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        self.json.clone().into()
+    }
+
     /// True if a subject with one of `ids` and this metadata meets the conditions.
     #[must_use]
     pub fn matches(&self, ids: &[Value], metadata: &Value) -> bool {

@@ -24,8 +24,12 @@ fn filter(json: &Value, place: &str, depth: usize) -> Result<Conditions> {
     if depth > MAX_DEPTH {
         return Err(refused(place, "at most 32 filters in each other", json));
     }
-    let mut conditions = Conditions::default();
-    for (name, value) in object(json, place)? {
+    let fields = object(json, place)?;
+    let mut conditions = Conditions {
+        json: fields.clone(),
+        ..Conditions::default()
+    };
+    for (name, value) in fields {
         let place = format!("{place}.{name}");
         match name.as_str() {
             _ if value.is_null() => {}

@@ -1,0 +1,177 @@
+//! A store in one SQLite file, which may hold many collections.
+//!
+//! `schema` has the tables, `open` makes and opens files and collections, `write` changes points in
+//! one transaction a call, `search` keeps the vectors packed in memory and in step with the file,
+//! `read` brings points back.
+//!
+//! A handle has one connection that writes and one that reads, so a search never waits for a
+//! write. Other handles and processes may read while one writes; writers take turns.
+
+mod schema;
+mod open;
+mod write;
+mod search;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use self::search::Packed;
+use super::VectorStore;
+use super::point::{Point, PointId, ScoredPoint};
+use super::request::{
+    Existing, Page, PayloadChange, Scroll, SearchRequest, Selection, StoreInfo, StoreOptions,
+};
+use crate::{Error, Result};
+
+/// A file of collections of points.
+pub struct SqliteDatabase {
+    file: Arc<File>,
+    /// The collections that were opened: their packed rows are read once, whoever asks.
+    stores: Mutex<HashMap<String, Arc<SqliteStore>>>,
+}
+
+/// A collection of points in an SQLite file.
+pub struct SqliteStore {
+    file: Arc<File>,
+    /// Its number in the file; never given to another collection.
+    id: i64,
+    name: String,
+    options: StoreOptions,
+    /// As in the options, which have one here always.
+    dimensions: usize,
+    packed: Mutex<Packed>,
+}
+
+/// The file with its connections.
+struct File {
+    path: PathBuf,
+    // The writer is closed last: only a connection that may write can fold the log into the file.
+    reader: Mutex<Connection>,
+    writer: Mutex<Connection>,
+}
+
+impl File {
+    fn at(&self, error: rusqlite::Error) -> Error {
+        Error::sqlite(&self.path, error)
+    }
+
+    /// Runs `change` in one transaction: on an error nothing of it stays.
+    fn write<T>(&self, change: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let mut writer = lock(&self.writer);
+        // Immediate: the write lock is waited for here, not in the middle of the change.
+        let transaction = writer
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| self.at(error))?;
+        let value = change(&transaction)?;
+        transaction.commit().map_err(|error| self.at(error))?;
+        Ok(value)
+    }
+
+    /// Runs `read` on one state of the file, whatever is written meanwhile.
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let reader = lock(&self.reader);
+        let state = reader
+            .unchecked_transaction()
+            .map_err(|error| self.at(error))?;
+        read(&state)
+    }
+}
+
+impl SqliteStore {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// The collection's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of the collection's last change; refuses a collection that was removed.
+    fn version(&self, state: &Connection) -> Result<i64> {
+        let select = "SELECT version FROM collections WHERE id = ?1";
+        let version = state
+            .prepare_cached(select)
+            .and_then(|mut select| select.query_row([self.id], |row| row.get(0)).optional())
+            .map_err(|error| self.file.at(error))?;
+        version.ok_or_else(|| open::unknown(&self.file, &self.name))
+    }
+}
+
+impl VectorStore for SqliteStore {
+    fn info(&self) -> Result<StoreInfo> {
+        let num_points = self.count(&Selection::All)?;
+        Ok(StoreInfo {
+            name: self.name.clone(),
+            dimensions: Some(self.dimensions),
+            distance: self.options.distance,
+            metadata: self.options.metadata.clone(),
+            num_points,
+        })
+    }
+
+    fn put(&self, points: &[Point], existing: Existing) -> Result<()> {
+        self.write_points(points, existing)
+    }
+
+    fn delete(&self, selection: &Selection) -> Result<u64> {
+        self.remove_points(selection)
+    }
+
+    fn get_by_ids(&self, ids: &[PointId]) -> Result<Vec<Point>> {
+        self.read_points(ids)
+    }
+
+    fn scroll(&self, scroll: &Scroll) -> Result<Page> {
+        self.read_page(scroll)
+    }
+
+    fn count(&self, selection: &Selection) -> Result<u64> {
+        self.count_points(selection)
+    }
+
+    fn search_batch(
+        &self,
+        queries: &[&[f32]],
+        request: &SearchRequest,
+    ) -> Result<Vec<Vec<ScoredPoint>>> {
+        self.search_points(queries, request)
+    }
+
+    fn change_payload(&self, selection: &Selection, change: &PayloadChange) -> Result<u64> {
+        self.write_payloads(selection, change)
+    }
+}
+
+impl fmt::Debug for SqliteDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteDatabase")
+            .field("path", &self.file.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.file.path)
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A thread that panicked has rolled its transaction back, so what it held is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,100 @@
+//! What only this store does: other handles, other collections, old states.
+
+use std::sync::Arc;
+
+use super::{SqliteDatabase, SqliteStore};
+use crate::vector_store::{Point, SearchRequest, Selection, StoreOptions, VectorStore};
+
+fn options(dimensions: usize) -> StoreOptions {
+    StoreOptions {
+        dimensions: Some(dimensions),
+        ..StoreOptions::default()
+    }
+}
+
+fn found(store: &SqliteStore, query: &[f32]) -> Vec<String> {
+    let found = store.search(query, &SearchRequest::default()).unwrap();
+    found
+        .iter()
+        .map(|found| found.point.id.to_string())
+        .collect()
+}
+
+#[test]
+fn another_handle_sees_what_is_written_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("点.db");
+    let a = SqliteDatabase::open(&path).unwrap();
+    let b = SqliteDatabase::open(&path).unwrap();
+    let writer = a.create_collection("notes", &options(2)).unwrap();
+    let reader = b.collection("notes").unwrap();
+    for number in 0..20u64 {
+        writer
+            .upsert(&[Point::new(number, [1.0, number as f32])])
+            .unwrap();
+        assert_eq!(found(&reader, &[0.0, 1.0])[0], number.to_string());
+    }
+    writer
+        .delete(&Selection::Ids(vec![19u64.into(), 3u64.into()]))
+        .unwrap();
+    writer
+        .upsert(&[Point::new(0u64, [0.0, 1.0]), Point::new("新", [0.01, 1.0])])
+        .unwrap();
+    assert_eq!(found(&reader, &[0.0, 1.0])[..3], ["0", "新", "18"]);
+    assert_eq!(found(&reader, &[0.0, 1.0]), found(&writer, &[0.0, 1.0]));
+    assert_eq!(reader.count(&Selection::All).unwrap(), 19);
+}
+
+#[test]
+fn collections_in_one_file_are_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("points.db");
+    let database = SqliteDatabase::open(&path).unwrap();
+    let one = database.create_collection("一", &options(2)).unwrap();
+    let two = database.create_collection("two", &options(3)).unwrap();
+    one.upsert(&[Point::new("a", [1.0, 0.0])]).unwrap();
+    two.upsert(&[
+        Point::new("a", [1.0, 0.0, 0.0]),
+        Point::new("b", [0.0, 1.0, 0.0]),
+    ])
+    .unwrap();
+    assert_eq!(database.collections().unwrap(), ["two", "一"]);
+    assert!(Arc::ptr_eq(&one, &database.collection("一").unwrap()));
+    assert_eq!(found(&one, &[1.0, 1.0]), ["a"]);
+    assert!(database.create_collection("two", &options(3)).is_err());
+    assert!(database.create_collection("", &options(3)).is_err());
+    assert!(
+        database
+            .create_collection("x", &StoreOptions::default())
+            .is_err()
+    );
+    assert!(database.delete_collection("two").unwrap());
+    assert!(!database.delete_collection("two").unwrap());
+    assert!(two.count(&Selection::All).is_err());
+    assert!(
+        two.search(&[1.0, 0.0, 0.0], &SearchRequest::default())
+            .is_err()
+    );
+    assert_eq!(found(&one, &[1.0, 1.0]), ["a"]);
+    let again = database.collection_or_create("two", &options(1)).unwrap();
+    assert_eq!(again.count(&Selection::All).unwrap(), 0);
+    drop((one, two, again, database));
+    let database = SqliteDatabase::open(&path).unwrap();
+    assert_eq!(
+        found(&database.collection("一").unwrap(), &[1.0, 1.0]),
+        ["a"]
+    );
+}
+
+#[test]
+fn other_files_are_refused_and_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE t (a)").unwrap();
+    drop(other);
+    let before = std::fs::read(&path).unwrap();
+    let error = SqliteDatabase::open(&path).unwrap_err();
+    assert!(error.to_string().contains("another program"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
