@@ -29,3 +29,15 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
+
+/// What is served, for programs; `tests/openapi.rs` holds it against the routes.
+pub(super) async fn openapi() -> Response {
+    let kind = [(CONTENT_TYPE, "application/json")];
+    (kind, include_str!("openapi.json")).into_response()
+}
+
+/// The same for people; needs nothing from elsewhere.
+pub(super) async fn docs() -> Response {
+    let kind = [(CONTENT_TYPE, "text/html; charset=utf-8")];
+    (kind, include_str!("docs.html")).into_response()
+}

@@ -33,6 +33,8 @@ fn operating() -> Router<Arc<App>> {
         .route("/ping", get(operate::health))
         .route("/ready", get(operate::ready))
         .route("/metrics", get(operate::metrics))
+        .route("/openapi.json", get(operate::openapi))
+        .route("/docs", get(operate::docs))
 }
 
 fn openai() -> Router<Arc<App>> {
