@@ -20,6 +20,8 @@ pub(crate) struct TextsRequest {
     pub(crate) overflow: Option<Overflow>,
     /// None for the model's; vectors only.
     pub(crate) dimensions: Option<usize>,
+    /// As the model gives them, of whatever length; vectors of models on this machine only.
+    pub(crate) is_raw: bool,
     /// Most tokens of all texts together.
     pub(crate) max_tokens: Option<usize>,
 }
@@ -48,6 +50,31 @@ pub(crate) struct RerankRequest {
 pub(crate) struct Scores {
     pub(crate) model: String,
     pub(crate) relevance: Vec<wenyi_engine::encoder::Relevance>,
+}
+
+impl Scores {
+    /// Scores of a provider, which counts `tokens` of all documents together, if at all.
+    pub(crate) fn of_provider(model: String, scores: &[f32], tokens: Option<u64>) -> Self {
+        let tokens = tokens.map_or(0, |tokens| usize::try_from(tokens).unwrap_or(usize::MAX));
+        let relevance = scores.iter().enumerate().map(|(index, score)| {
+            // The sum is all that is ever shown.
+            let kept = if index == 0 { tokens } else { 0 };
+            let usage = TokenUsage {
+                seen: kept,
+                kept,
+                windows: 1,
+            };
+            // A logit that leads to the same score, for those who ask for raw ones.
+            let inner = score.clamp(f32::MIN_POSITIVE, 1.0 - f32::EPSILON);
+            wenyi_engine::encoder::Relevance {
+                logit: (inner / (1.0 - inner)).ln(),
+                score: *score,
+                usage,
+            }
+        });
+        let relevance = relevance.collect();
+        Self { model, relevance }
+    }
 }
 
 /// Sparse vectors in the order of the texts.

@@ -12,6 +12,7 @@ mod models;
 mod dialects;
 mod http;
 mod metrics;
+mod memory;
 mod server;
 
 pub use options::{Alias, ServedModel, ServerOptions};

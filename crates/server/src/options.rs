@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use wenyi::config::Config;
 use wenyi::embed::{Overflow, Precision, Role};
 use wenyi::hub::DEFAULT_MODEL;
 
@@ -14,12 +16,22 @@ pub struct ServerOptions {
     pub address: SocketAddr,
     /// The models, the first of each kind being the one for requests that name none.
     pub models: Vec<ServedModel>,
-    /// Other names for them.
+    /// Models to talk with, the first being the one for requests that name none.
+    pub chat_models: Vec<ServedModel>,
+    /// Other names for them, or names for models behind an API.
     pub aliases: Vec<Alias>,
+    /// Providers, keys and more names, from `wenyi.toml` and the environment.
+    pub config: Arc<Config>,
     /// As [`wenyi::embed::EncoderOptions::precision`].
     pub precision: Option<Precision>,
     /// As [`wenyi::embed::EncoderOptions::threads`].
     pub threads: Option<usize>,
+    /// Tokens of a conversation that local chat models can follow; `None` for the models' own.
+    pub chat_context: Option<usize>,
+    /// Answers of one chat model in work at once, waiting ones included; more are refused with 429.
+    pub max_chats: usize,
+    /// Models that nobody uses leave memory while less than this is free, in bytes.
+    pub memory_reserve: u64,
     /// Fetch nothing; serve what is on this machine.
     pub offline: bool,
     /// Keys that open the server; without any, only a loopback address may be bound.
@@ -59,9 +71,14 @@ impl Default for ServerOptions {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8000)),
             models: vec![ServedModel::of(DEFAULT_MODEL)],
+            chat_models: Vec::new(),
             aliases: Vec::new(),
+            config: Arc::new(Config::from_lookup(|_| None)),
             precision: None,
             threads: None,
+            chat_context: None,
+            max_chats: 64,
+            memory_reserve: 256 << 20,
             offline: false,
             keys: Vec::new(),
             origins: Vec::new(),
@@ -87,7 +104,8 @@ impl Default for ServerOptions {
 pub struct ServedModel {
     /// What clients call it.
     pub name: String,
-    /// What [`wenyi::hub::Hub::resolve`] takes: a catalog id, a repository or a path.
+    /// What [`wenyi::hub::Hub::resolve`] takes: a catalog id, a repository or a path; or a model
+    /// behind an API, as [`wenyi::providers::ModelName::resolve`] understands it.
     pub source: String,
 }
 

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use wenyi::chat::{ChatError, ChatErrorKind};
+use wenyi::embed::EmbedError;
+use wenyi::providers;
 use wenyi_engine::ErrorKind;
 
 /// A request that fails.
@@ -78,6 +81,21 @@ pub(crate) enum Problem {
     /// The model could not be loaded.
     #[error("the model `{model}` cannot be loaded: {reason}")]
     Load { model: String, reason: String },
+    /// A conversation that is longer than the model's context.
+    #[error("the conversation has {tokens} tokens, the model takes {context_length}")]
+    ContextLength {
+        tokens: usize,
+        context_length: usize,
+    },
+    /// The model's provider, or the way to it, failed.
+    #[error("{reason}")]
+    Provider {
+        status: StatusCode,
+        code: Option<String>,
+        reason: String,
+        retry_after: Option<Duration>,
+        hint: Option<String>,
+    },
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -87,6 +105,11 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
+    /// Too much is waiting, and nobody knows for how long.
+    pub(crate) const BUSY: Self = Self::Busy {
+        retry_after: Duration::from_secs(1),
+    };
+
     /// A field with a value of the wrong kind.
     pub(crate) fn field(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Field {
@@ -103,6 +126,7 @@ impl Problem {
             | Self::TooManyInputs { .. }
             | Self::TooManyTokens { .. }
             | Self::TooLong { .. }
+            | Self::ContextLength { .. }
             | Self::Dimensions { .. }
             | Self::Kind { .. }
             | Self::NoModelFor { .. }
@@ -117,6 +141,7 @@ impl Problem {
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Load { .. } | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Provider { status, .. } => *status,
         }
     }
 
@@ -142,6 +167,8 @@ impl Problem {
             Self::NoRoute { .. } => "no_route",
             Self::NoMethod { .. } => "no_method",
             Self::Load { .. } => "load",
+            Self::ContextLength { .. } => "context_length",
+            Self::Provider { .. } => "provider",
             Self::Stopping => "stopping",
             Self::Internal { .. } => "internal",
         }
@@ -151,6 +178,7 @@ impl Problem {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Busy { retry_after } => Some(*retry_after),
+            Self::Provider { retry_after, .. } => *retry_after,
             Self::Stopping => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -171,12 +199,93 @@ impl Problem {
             }
             Self::Dimensions { available, .. } => format!("choose 1 to {available}"),
             Self::NoModelFor { .. } | Self::Kind { .. } => {
-                "start the server with one more `--model` of that kind".into()
+                "start the server with one more `--model` (or `--chat-model`) of that kind".into()
             }
+            Self::ContextLength { .. } => {
+                "shorten the conversation, or ask for a shorter answer".into()
+            }
+            Self::Provider { hint, .. } => return hint.clone(),
             Self::Key { .. } => "send `Authorization: Bearer KEY`".into(),
             Self::Host { .. } => "call it as `localhost`, or start the server with API keys".into(),
             _ => return None,
         })
+    }
+
+    /// What a provider's error means to the client. A key that the provider refuses is the
+    /// server's, so the client must not take the answer for one about its own.
+    pub(crate) fn of_provider(error: &providers::Error) -> Self {
+        use providers::ErrorKind as Kind;
+        let (status, code) = match error.kind() {
+            Kind::Status { status, code, .. } => {
+                let status = match status {
+                    401 | 403 | 0..=399 => StatusCode::BAD_GATEWAY,
+                    other => StatusCode::from_u16(*other).unwrap_or(StatusCode::BAD_GATEWAY),
+                };
+                (status, code.clone())
+            }
+            Kind::TooLong {
+                index,
+                tokens,
+                max_length,
+                ..
+            } => {
+                return Self::TooLong {
+                    index: *index,
+                    tokens: *tokens,
+                    max_length: *max_length,
+                };
+            }
+            Kind::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
+            Kind::NoSuchService { .. } | Kind::Retired { .. } | Kind::Option { .. } => {
+                (StatusCode::BAD_REQUEST, None)
+            }
+            _ => (StatusCode::BAD_GATEWAY, None),
+        };
+        Self::Provider {
+            status,
+            code,
+            reason: error.to_string(),
+            retry_after: error.retry_after(),
+            hint: error.hint(),
+        }
+    }
+
+    /// What the failure of a chat model means to the client.
+    pub(crate) fn of_chat(error: &ChatError) -> Self {
+        match error.kind() {
+            ChatErrorKind::Provider(error) => Self::of_provider(error),
+            ChatErrorKind::ContextLength {
+                tokens,
+                context_length,
+                ..
+            } => Self::ContextLength {
+                tokens: *tokens,
+                context_length: *context_length,
+            },
+            ChatErrorKind::Unsupported {
+                option, expected, ..
+            } => Self::field(
+                option,
+                format!("is not taken by this model: expected {expected}"),
+            ),
+            ChatErrorKind::Engine(error) if error.is_user_error() => {
+                Self::field("messages", error.to_string())
+            }
+            _ => Self::Internal {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// What the failure of a source of vectors means to the client.
+    pub(crate) fn of_embedder(error: &EmbedError) -> Self {
+        match error {
+            EmbedError::Remote(error) => Self::of_provider(error),
+            EmbedError::Engine(error) => Self::of_engine(error, 0),
+            other => Self::Internal {
+                reason: other.to_string(),
+            },
+        }
     }
 
     /// What an engine error means to the sender of text `index`.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use wenyi::providers::ModelName;
 
 use crate::http::{self, App};
+use crate::memory;
 use crate::options::ServerOptions;
 
 /// How often to look for models that nobody asks for.
@@ -64,7 +66,9 @@ impl StartError {
             }
             Self::Listen { .. } => "choose another `--port`; 0 takes any free one".into(),
             Self::Twice(_) => "give each its own name with `--model NAME=MODEL`".into(),
-            Self::Alias { .. } => "an alias is `NAME=MODEL`, with the name of a `--model`".into(),
+            Self::Alias { .. } => {
+                "an alias is `NAME=MODEL`, with the name of a `--model` or `PROVIDER:MODEL`".into()
+            }
             Self::NoModels => "give one with `--model`".into(),
             Self::Hub(error) => return error.hint(),
         })
@@ -117,12 +121,14 @@ async fn keep_house(app: Arc<App>) {
         // Requests try again and are told why.
         Err(problem) => tracing::error!(%problem, "not ready"),
     }
-    let Some(idle) = app.options.idle else {
-        return;
-    };
+    let (idle, reserve) = (app.options.idle, app.options.memory_reserve);
     loop {
-        tokio::time::sleep(HOUSEKEEPING.min(idle)).await;
-        app.models.registry.unload_idle(idle).await;
+        tokio::time::sleep(idle.unwrap_or(HOUSEKEEPING).min(HOUSEKEEPING)).await;
+        if let Some(idle) = idle {
+            app.models.registry.unload_idle(idle).await;
+        }
+        let has_room = || memory::available().is_none_or(|free| free >= reserve);
+        app.models.registry.unload_until(has_room).await;
     }
 }
 
@@ -130,11 +136,11 @@ fn check(options: &ServerOptions) -> Result<(), StartError> {
     if options.keys.is_empty() && !options.address.ip().is_loopback() {
         return Err(StartError::Open(options.address));
     }
-    if options.models.is_empty() {
+    if options.models.is_empty() && options.chat_models.is_empty() {
         return Err(StartError::NoModels);
     }
-    let models = options.models.iter().map(|model| &model.name);
-    let names: Vec<_> = models
+    let served = || options.models.iter().chain(&options.chat_models);
+    let names: Vec<_> = (served().map(|model| &model.name))
         .chain(options.aliases.iter().map(|alias| &alias.name))
         .collect();
     for (index, name) in names.iter().enumerate() {
@@ -143,7 +149,11 @@ fn check(options: &ServerOptions) -> Result<(), StartError> {
         }
     }
     for alias in &options.aliases {
-        if !options.models.iter().any(|model| model.name == alias.model) {
+        let is_known = served().any(|model| model.name == alias.model)
+            || options.config.aliases().contains_key(&alias.model);
+        let resolved = ModelName::resolve(&alias.model, &options.config);
+        let is_remote = resolved.is_ok_and(|name| !name.is_local());
+        if !is_known && !is_remote {
             let (name, model) = (alias.name.clone(), alias.model.clone());
             return Err(StartError::Alias { name, model });
         }

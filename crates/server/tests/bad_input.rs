@@ -8,7 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Reply, Running, options, read_reply};
+use support::{Reply, Running, options, read_reply, wait_until};
 use wenyi_server::ServerOptions;
 
 const DASHSCOPE: &str = "/api/v1/services/embeddings/text-embedding/text-embedding";
@@ -53,6 +53,23 @@ fn routes() -> Vec<(&'static str, Value)> {
         (
             "/v1/rerank",
             json!({"model": "cross_encoder", "query": "a", "documents": ["a"]}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "chat", "messages": [{"role": "user", "content": "a"}], "max_tokens": 2}),
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "chat", "prompt": "a", "max_tokens": 2}),
+        ),
+        (
+            "/api/chat",
+            json!({"model": "chat", "messages": [{"role": "user", "content": "a"}],
+                "options": {"num_predict": 2}}),
+        ),
+        (
+            "/api/generate",
+            json!({"model": "chat", "prompt": "a", "options": {"num_predict": 2}}),
         ),
         ("/api/embed", json!({"model": "bert", "input": "a"})),
         ("/api/embeddings", json!({"model": "bert", "prompt": "a"})),
@@ -383,7 +400,10 @@ fn open_requests_are_answered_before_the_end() {
     );
     stream.write_all(head.as_bytes()).unwrap();
     // The request is in work once another one on the same server has been counted with it.
-    while !String::from_utf8_lossy(&server.get("/metrics").body).contains("wenyi_in_flight 2") {}
+    let text = || String::from_utf8_lossy(&server.get("/metrics").body).into_owned();
+    wait_until("two requests in work", || {
+        text().contains("wenyi_in_flight 2")
+    });
     server.begin_stop();
     stream.write_all(body.as_bytes()).unwrap();
     assert_eq!(read_reply(stream).status, 200);

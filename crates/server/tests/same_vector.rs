@@ -240,7 +240,7 @@ fn an_alias_is_the_same_model_and_no_name_stands_in_for_another() {
     assert_eq!(unknown.json()["error"]["code"], "model_not_found");
     assert_eq!(ask("cross_encoder").status, 400);
     let listed = server.get("/v1/models").json();
-    assert_eq!(listed["data"].as_array().unwrap().len(), 4);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 5);
 }
 
 #[test]

@@ -3,13 +3,17 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::LevelFilter;
+use wenyi::config::Config;
 use wenyi::embed::{Overflow, Precision, Role};
-use wenyi::hub::DEFAULT_MODEL;
+use wenyi::hub::{DEFAULT_MODEL, Hub};
+use wenyi::progress::Progress;
+use wenyi::providers::{Endpoint, ModelName};
 use wenyi_server::{Alias, ServedModel, Server, ServerOptions};
 
 use crate::arguments::{overflow_parser, positive, precision_parser, role};
@@ -34,11 +38,17 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "N", default_value_t = 8000)]
     port: u16,
 
-    /// A model to serve, under its own name or another one; may be given several times
-    #[arg(short, long, value_name = "[NAME=]ID|PATH", default_value = DEFAULT_MODEL)]
+    /// A model for vectors or scores, under its own name or another one; a name of the catalog, a
+    /// path, or `PROVIDER:MODEL` for one behind an API; may be given several times
+    #[arg(short, long, value_name = "[NAME=]MODEL")]
     model: Vec<ServedModel>,
 
-    /// Another name for a served model, such as `text-embedding-ada-002=multilingual-e5-small`
+    /// A model to talk with, as --model; may be given several times
+    #[arg(long, value_name = "[NAME=]MODEL")]
+    chat_model: Vec<ServedModel>,
+
+    /// Another name for a model, such as `text-embedding-ada-002=multilingual-e5-small`; those of
+    /// `wenyi.toml` are known too
     #[arg(long, value_name = "NAME=MODEL")]
     alias: Vec<Alias>,
 
@@ -70,6 +80,10 @@ struct Computing {
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
 
+    /// Longest conversation that local chat models can follow; their memory grows with it
+    #[arg(long, value_name = "TOKENS", value_parser = positive)]
+    chat_context: Option<usize>,
+
     /// Load all models at the start, not only the first
     #[arg(long)]
     preload: bool,
@@ -77,6 +91,10 @@ struct Computing {
     /// Take a model out of memory that nobody asked for this long
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle_unload: Option<Duration>,
+
+    /// Take unused models out of memory while less than this is free, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    memory_reserve: u64,
 
     /// Models in memory at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
@@ -130,7 +148,11 @@ struct Limits {
     #[arg(long, value_name = "N", default_value_t = 4_194_304, value_parser = positive)]
     max_queued_tokens: usize,
 
-    /// Longest time for a request
+    /// Answers of one chat model in work at once, waiting ones included
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    max_chats: usize,
+
+    /// Longest time for a request, or for the next piece of an answer that comes in pieces
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     request_timeout: Duration,
 
@@ -154,6 +176,8 @@ const EXAMPLES: &str = "\
 Examples:
   wenyi serve
   wenyi serve --model bge-small-zh-v1.5 --alias text-embedding-3-small=bge-small-zh-v1.5
+  wenyi serve --chat-model gpt-4o=smollm2-135m-instruct --chat-model deepseek-v4-flash
+  wenyi serve --model text-embedding-3-large=dashscope:text-embedding-v4
   WENYI_API_KEYS=secret wenyi serve --host 0.0.0.0 --port 8080";
 
 /// How often to look for the signal to stop.
@@ -161,23 +185,55 @@ const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     log(&arguments.access);
-    let hub = model::hub(arguments.computing.offline)?;
     let progress = Terminal::new(false);
-    for model in &arguments.model {
-        // Fetched now, so that no request waits for a download.
-        hub.resolve(&model.source, &progress)?;
+    let config = Config::load()?;
+    for note in config.notes() {
+        progress.note(note);
     }
-    let options = options(arguments)?;
+    let offline = arguments.computing.offline;
+    let options = options(arguments, config)?;
+    prepare(&options, &model::hub(offline)?, &progress)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let server = Server::bind(options).await?;
         announce(server.address()?)?;
         server.run(stop()).await;
         Ok(())
-    })
+    });
+    // Threads that still wait for a provider hold nothing that must be kept.
+    runtime.shutdown_background();
+    served
+}
+
+/// Fetches local models, so that no request waits for a download, and looks whether providers can be
+/// asked.
+fn prepare(options: &ServerOptions, hub: &Hub, progress: &Terminal) -> anyhow::Result<()> {
+    for served in options.models.iter().chain(&options.chat_models) {
+        // A name that says nothing of a provider is the hub's to judge.
+        let resolved = ModelName::resolve(&served.source, &options.config).ok();
+        match resolved.filter(|name| !name.is_local()) {
+            Some(remote) if options.offline => {
+                let error = UserError::new(format!("`{remote}` is not on this machine"));
+                return Err(error
+                    .with_hint("leave out `--offline`, or name a local model")
+                    .into());
+            }
+            Some(remote) => {
+                Endpoint::open(&remote.provider, &options.config)?;
+            }
+            None => {
+                let source = served
+                    .source
+                    .strip_prefix("local:")
+                    .unwrap_or(&served.source);
+                hub.resolve(source, progress)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Resolves on Ctrl-C or termination.
@@ -217,7 +273,19 @@ fn log(access: &Access) {
     }
 }
 
-fn options(arguments: Arguments) -> anyhow::Result<ServerOptions> {
+fn options(arguments: Arguments, config: Config) -> anyhow::Result<ServerOptions> {
+    let defaults = config.defaults().clone();
+    let named = |name: String| ServedModel::of(&name);
+    let mut models = arguments.model;
+    if models.is_empty() {
+        let usual = defaults.embeddings.map(named);
+        models.push(usual.unwrap_or_else(|| ServedModel::of(DEFAULT_MODEL)));
+        models.extend(defaults.rerank.map(named));
+    }
+    let mut chat_models = arguments.chat_model;
+    if chat_models.is_empty() {
+        chat_models.extend(defaults.chat.map(named));
+    }
     let Arguments {
         computing,
         access,
@@ -226,12 +294,17 @@ fn options(arguments: Arguments) -> anyhow::Result<ServerOptions> {
     } = arguments;
     Ok(ServerOptions {
         address: SocketAddr::new(arguments.host, arguments.port),
-        models: arguments.model,
+        models,
+        chat_models,
         aliases: arguments.alias,
+        config: Arc::new(config),
         role: arguments.input_type,
         overflow: arguments.overflow,
         precision: computing.precision,
         threads: computing.threads,
+        chat_context: computing.chat_context,
+        memory_reserve: computing.memory_reserve << 20,
+        max_chats: limits.max_chats,
         offline: computing.offline,
         preload: computing.preload,
         idle: computing.idle_unload,

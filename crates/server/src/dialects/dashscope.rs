@@ -9,8 +9,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use wenyi::embed::{Overflow, Role};
+use wenyi::providers::Service;
+use wenyi_engine::encoder::Output;
 
+use super::chat::pass_on;
 use super::fields::Fields;
 use super::input::Input;
 use super::json;
@@ -18,6 +22,7 @@ use super::loss::Loss;
 use super::ranking::ranked;
 use crate::call::{Client, RerankRequest, TextsRequest, kept};
 use crate::http::{App, Payload, RequestId};
+use crate::models::{Choice, Remote};
 use crate::problem::Problem;
 
 /// Texts of a request. The vendor's own limit is 10 or 25, by model; its clients keep to it.
@@ -32,8 +37,23 @@ pub(crate) async fn embeddings(
     Extension(id): Extension<RequestId>,
     body: Payload,
 ) -> Result<Response, Problem> {
-    let (request, output) = parse(&body)?;
+    let (mut request, output, instruct) = parse(&body)?;
+    let wants_more = output != Wanted::Dense || instruct.is_some();
+    if wants_more && let Some(remote) = native(&app, &request).await? {
+        // Its provider knows what to do with everything in the request.
+        let mut body: Map<String, Value> = serde_json::from_slice(body.bytes())?;
+        body.insert("model".into(), remote.model().into());
+        let body = Value::Object(body).to_string().into_bytes();
+        return pass_on(remote, Service::Embeddings, body).await;
+    }
+    if let Some(task) = instruct {
+        instructed(&app, &mut request, &task).await?;
+    }
     let (data, usage, model) = match output {
+        Wanted::Both => {
+            let reason = "is `dense&sparse`, but no model on this machine gives both at once";
+            return Err(Problem::field("output_type", reason));
+        }
         Wanted::Dense => {
             let answer = app.models.embed(client, request).await?;
             let vectors = answer.vectors.iter().enumerate();
@@ -76,14 +96,53 @@ pub(crate) async fn embeddings(
     Ok(response)
 }
 
-/// `output_type`. No model served here gives both at once.
+/// The provider of the model, if it speaks this interface itself.
+async fn native(app: &App, request: &TextsRequest) -> Result<Option<Arc<Remote>>, Problem> {
+    let name = request.model.as_deref();
+    // A model on this machine of another kind is told of where it is used.
+    match app.models.registry.choose(name, Output::Embedding).await {
+        Ok(Choice::There(_, remote)) if remote.endpoint().embeds_natively() => Ok(Some(remote)),
+        Ok(_) | Err(Problem::Kind { .. }) => Ok(None),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Puts the task in words before each question, in the model's own form; documents have none.
+async fn instructed(app: &App, request: &mut TextsRequest, task: &str) -> Result<(), Problem> {
+    let name = request.model.as_deref();
+    let chosen = app
+        .models
+        .registry
+        .choose_here(name, Output::Embedding)
+        .await?;
+    let prompt = chosen.worker.encoder().description().prompt(&Role::Query);
+    let prompt = prompt.map_err(|error| Problem::of_engine(&error, 0))?;
+    let form = prompt
+        .strip_prefix("Instruct: ")
+        .and_then(|rest| rest.find('\n').map(|end| &rest[end..]));
+    let Some(end) = form else {
+        let reason = "is not taken by this model; `text_type` chooses its own prompts";
+        return Err(Problem::field("instruct", reason));
+    };
+    if request.role.as_ref().unwrap_or(&app.options.role) != &Role::Query {
+        return Ok(());
+    }
+    for text in &mut request.texts {
+        *text = format!("Instruct: {task}{end}{text}");
+    }
+    request.role = Some(Role::Plain);
+    Ok(())
+}
+
+/// `output_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Dense,
     Sparse,
+    Both,
 }
 
-fn parse(body: &Payload) -> Result<(TextsRequest, Wanted), Problem> {
+fn parse(body: &Payload) -> Result<(TextsRequest, Wanted, Option<String>), Problem> {
     let fields = Fields::parse(body.bytes())?;
     let parameters = fields.object("parameters")?;
     let texts: Input = fields.object("input")?.required("texts")?;
@@ -107,10 +166,7 @@ fn parse(body: &Payload) -> Result<(TextsRequest, Wanted), Problem> {
     let output = match parameters.optional::<String>("output_type")?.as_deref() {
         None | Some("dense") => Wanted::Dense,
         Some("sparse") => Wanted::Sparse,
-        Some("dense&sparse") => {
-            let reason = "is `dense&sparse`, but no model here gives both at once";
-            return Err(Problem::field("output_type", reason));
-        }
+        Some("dense&sparse") => Wanted::Both,
         Some(other) => {
             let reason = format!("is `{other}`, expected `dense`, `sparse` or `dense&sparse`");
             return Err(Problem::field("output_type", reason));
@@ -118,10 +174,6 @@ fn parse(body: &Payload) -> Result<(TextsRequest, Wanted), Problem> {
     };
     let role = role(&parameters)?;
     let instruct = parameters.optional::<String>("instruct")?;
-    if instruct.is_some_and(|text| !text.is_empty()) {
-        let reason = "is not taken by the models here; `text_type` chooses their own prompts";
-        return Err(Problem::field("instruct", reason));
-    }
     let request = TextsRequest {
         model: Some(fields.required("model")?),
         texts,
@@ -129,7 +181,7 @@ fn parse(body: &Payload) -> Result<(TextsRequest, Wanted), Problem> {
         dimensions: parameters.optional("dimension")?,
         ..TextsRequest::default()
     };
-    Ok((request, output))
+    Ok((request, output, instruct.filter(|text| !text.is_empty())))
 }
 
 fn role(parameters: &Fields<'_>) -> Result<Option<Role>, Problem> {

@@ -5,10 +5,12 @@ mod input;
 mod loss;
 mod ranking;
 pub(crate) mod openai;
+pub(crate) mod chat;
 pub(crate) mod dashscope;
 pub(crate) mod rerank;
 pub(crate) mod tei;
 pub(crate) mod ollama;
+pub(crate) mod ollama_chat;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;

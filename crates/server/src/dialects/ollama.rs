@@ -74,7 +74,7 @@ fn policy(truncate: bool) -> Overflow {
 }
 
 /// Ollama's clients add a tag to names that have none.
-fn untagged(name: &str) -> String {
+pub(super) fn untagged(name: &str) -> String {
     name.strip_suffix(":latest").unwrap_or(name).to_owned()
 }
 
@@ -149,6 +149,28 @@ pub(crate) async fn tags(State(app): State<Arc<App>>) -> Response {
     });
     let models = models.collect();
     json(StatusCode::OK, &Tags { models })
+}
+
+#[derive(Serialize)]
+struct Running {
+    models: Vec<RunningModel>,
+}
+
+#[derive(Serialize)]
+struct RunningModel {
+    name: String,
+    model: String,
+}
+
+/// `GET /api/ps`: the models in memory.
+pub(crate) async fn running(State(app): State<Arc<App>>) -> Response {
+    let names = app.models.registry.in_memory().into_iter();
+    let models = names.map(|name| RunningModel {
+        model: name.clone(),
+        name,
+    });
+    let models = models.collect();
+    json(StatusCode::OK, &Running { models })
 }
 
 #[derive(Serialize)]

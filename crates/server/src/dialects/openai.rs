@@ -100,6 +100,7 @@ async fn parse(body: &Payload) -> Result<(TextsRequest, Encoding), Problem> {
         max_tokens: Some(MAX_TOKENS),
         texts: texts(input, &model).await?,
         model: Some(model),
+        is_raw: false,
     };
     Ok((request, encoding))
 }
@@ -268,13 +269,18 @@ struct ErrorFields {
     #[serde(rename = "type")]
     kind: &'static str,
     param: Option<&'static str>,
-    code: Option<&'static str>,
+    code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
 /// `problem` in `OpenAI`'s shape.
 pub(crate) fn problem(problem: &Problem) -> Response {
+    json(problem.status(), &error(problem))
+}
+
+/// The body alone, for streams that have begun.
+pub(super) fn error(problem: &Problem) -> impl Serialize + use<> {
     let (kind, code) = class(problem);
     let error = ErrorFields {
         message: message(problem),
@@ -283,16 +289,31 @@ pub(crate) fn problem(problem: &Problem) -> Response {
         code,
         hint: detail(problem).or_else(|| problem.hint()),
     };
-    json(problem.status(), &ErrorBody { error })
+    ErrorBody { error }
 }
 
 /// `type` and `code`.
-fn class(problem: &Problem) -> (&'static str, Option<&'static str>) {
+fn class(problem: &Problem) -> (&'static str, Option<String>) {
+    if let Problem::Provider { code, .. } = problem {
+        let is_ours = problem.status().is_server_error();
+        let kind = if is_ours {
+            "server_error"
+        } else {
+            "invalid_request_error"
+        };
+        return (kind, code.clone());
+    }
+    let (kind, code) = known_class(problem);
+    (kind, code.map(str::to_owned))
+}
+
+fn known_class(problem: &Problem) -> (&'static str, Option<&'static str>) {
     let invalid = "invalid_request_error";
     match problem {
         Problem::TooManyTokens { .. } => ("max_tokens_per_request", Some("max_tokens_per_request")),
         Problem::Key { given: true } => (invalid, Some("invalid_api_key")),
         Problem::NoModel { .. } => (invalid, Some("model_not_found")),
+        Problem::ContextLength { .. } => (invalid, Some("context_length_exceeded")),
         Problem::Busy { .. } => ("requests", Some("rate_limit_exceeded")),
         _ if problem.status().is_server_error() => ("server_error", None),
         _ => (invalid, None),
@@ -308,6 +329,7 @@ fn param(problem: &Problem) -> Option<&'static str> {
         } => None,
         Problem::Field { field, .. } => Some(field),
         Problem::Dimensions { .. } => Some("dimensions"),
+        Problem::ContextLength { .. } => Some("messages"),
         Problem::NoModel { .. } => Some("model"),
         _ => None,
     }
@@ -336,6 +358,13 @@ fn message(problem: &Problem) -> String {
             "This model's maximum context length is {max_length} tokens, however you requested \
              {tokens} tokens ({tokens} in your prompt; 0 for the completion). Please reduce your \
              prompt; or completion length."
+        ),
+        Problem::ContextLength {
+            tokens,
+            context_length,
+        } => format!(
+            "This model's maximum context length is {context_length} tokens. However, your \
+             messages resulted in {tokens} tokens. Please reduce the length of the messages."
         ),
         Problem::Key { given: true } => "Incorrect API key provided.".into(),
         Problem::Key { given: false } => "You didn't provide an API key. Send it as \

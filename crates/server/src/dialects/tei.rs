@@ -42,11 +42,11 @@ pub(crate) async fn embed(
     body: Payload,
 ) -> Result<Response, Problem> {
     let fields = Fields::parse(body.bytes())?;
-    if fields.optional("normalize")? == Some(false) {
-        let reason = "is false, but vectors here have unit length";
-        return Err(Problem::field("normalize", reason));
-    }
-    let request = texts_request(&app, &fields, Output::Embedding).await?;
+    let normalize: Option<bool> = fields.optional("normalize")?;
+    let request = TextsRequest {
+        is_raw: normalize == Some(false),
+        ..texts_request(&app, &fields, Output::Embedding).await?
+    };
     let answer = app.models.embed(client, request).await?;
     let vectors: Vec<&[f32]> = answer.vectors.iter().map(|vector| &**vector).collect();
     let mut response = json(StatusCode::OK, &vectors);
@@ -92,7 +92,7 @@ async fn texts_request(
         input.texts(|_| Ok::<_, Problem>(String::new()))?
     } else {
         // Ids of the model's own vocabulary.
-        let chosen = app.models.registry.choose(None, kind).await?;
+        let chosen = app.models.registry.choose_here(None, kind).await?;
         let tokenizer = chosen.worker.encoder().tokenizer();
         let vocab_size = tokenizer.vocab_size();
         input.texts(|ids| {
@@ -240,7 +240,7 @@ pub(crate) async fn tokenize(
     check_count("inputs", input.len())?;
     let texts = input.texts(|_| Err(Problem::field("inputs", "has ids, expected texts")))?;
     let add_special: bool = fields.optional("add_special_tokens")?.unwrap_or(true);
-    let chosen = app.models.registry.any(None).await?;
+    let chosen = app.models.registry.first_here().await?;
     let tokenizer = chosen.worker.encoder().tokenizer();
     let special = |ids: &[u32]| {
         let ids = if add_special { ids } else { &[] };
@@ -294,7 +294,7 @@ pub(crate) async fn decode(
         Ids::One(ids) => vec![ids],
         Ids::Several(lists) => lists,
     };
-    let chosen = app.models.registry.any(None).await?;
+    let chosen = app.models.registry.first_here().await?;
     let tokenizer = chosen.worker.encoder().tokenizer();
     let mut texts = Vec::with_capacity(lists.len());
     for ids in lists {
@@ -332,7 +332,7 @@ struct Info {
 
 /// `GET /info`: the first model.
 pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let chosen = app.models.registry.any(None).await?;
+    let chosen = app.models.registry.first_here().await?;
     let encoder = chosen.worker.encoder();
     let description = encoder.description();
     let model_type = match description.output {

@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{HeaderName, RETRY_AFTER};
 use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use super::App;
+use super::stream::Keeping;
 use crate::dialects::Dialect;
 use crate::problem::Problem;
 
@@ -34,9 +37,9 @@ const OPEN: [&str; 6] = [
 ];
 
 /// Counts a request as long as it is in work, however it ends.
-struct InFlight<'a>(&'a App);
+struct InFlight(Arc<App>);
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.metrics.left();
     }
@@ -46,13 +49,13 @@ impl Drop for InFlight<'_> {
 pub(super) async fn answer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     app.metrics.arrived();
-    let _in_flight = InFlight(&app);
+    let in_flight = InFlight(app.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", |route| route.as_str()).to_owned();
     let id = RequestId(uuid::Uuid::new_v4().to_string());
     let response = match within_limits(&app, &path, request, id.clone(), next).await {
-        Ok(response) => response,
+        Ok(response) => held(response, in_flight),
         Err(problem) => problem.into_response(),
     };
     let (mut response, problem) = printed(response, &method, &path, &id);
@@ -103,13 +106,22 @@ async fn within_limits(
     if is_open {
         return Ok(next.run(request).await);
     }
-    let Ok(_place) = app.places.try_acquire() else {
+    let Ok(place) = app.places.clone().try_acquire_owned() else {
         let retry_after = Duration::from_secs(1);
         return Err(Problem::Busy { retry_after });
     };
     let limit = app.options.request_timeout;
     let answered = timeout(limit, next.run(request)).await;
-    answered.map_err(|_| Problem::Deadline(limit))
+    let response = answered.map_err(|_| Problem::Deadline(limit))?;
+    Ok(held(response, place))
+}
+
+/// Keeps `kept` until a body that grows is at its end; whole bodies are as good as sent.
+fn held(response: Response, kept: impl Unpin + Send + 'static) -> Response {
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| Body::new(Keeping { body, _kept: kept }))
 }
 
 /// The response with its problem, if it has one, in the words of the route's dialect.

@@ -1,8 +1,10 @@
 //! The way in and out: [`listen`] takes connections, [`routes`] is the table of what is served,
-//! [`guard`] checks who asks and bounds the work, [`body`] reads bodies, [`answer`] prints
+//! [`guard`] checks who asks and bounds the work, [`body`] reads bodies, [`stream`] sends those that
+//! grow, [`answer`] prints
 //! problems, counts and logs.
 
 mod body;
+mod stream;
 mod guard;
 mod answer;
 mod operate;
@@ -18,6 +20,7 @@ pub(crate) use answer::RequestId;
 pub(crate) use body::Payload;
 pub(crate) use listen::serve;
 pub(crate) use routes::router;
+pub(crate) use stream::streamed;
 
 use crate::metrics::Metrics;
 use crate::models::Models;
@@ -30,7 +33,7 @@ pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) metrics: Arc<Metrics>,
     guard: guard::Guard,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     is_ready: AtomicBool,
 }
 
@@ -40,7 +43,9 @@ impl App {
         Ok(Arc::new(Self {
             models: Models::new(options.clone(), metrics.clone())?,
             guard: guard::Guard::new(&options),
-            places: Semaphore::new(options.max_requests.clamp(1, Semaphore::MAX_PERMITS)),
+            places: Arc::new(Semaphore::new(
+                options.max_requests.clamp(1, Semaphore::MAX_PERMITS),
+            )),
             is_ready: AtomicBool::new(false),
             metrics,
             options,

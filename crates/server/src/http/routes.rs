@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use tower_http::cors::{Any, CorsLayer};
 
 use super::{App, answer, operate};
-use crate::dialects::{dashscope, ollama, openai, rerank, tei};
+use crate::dialects::{chat, dashscope, ollama, ollama_chat, openai, rerank, tei};
 use crate::problem::Problem;
 
 /// All routes with everything around them.
@@ -42,6 +42,8 @@ fn openai() -> Router<Arc<App>> {
     for base in ["/v1", "/compatible-mode/v1"] {
         router = router
             .route(&format!("{base}/embeddings"), post(openai::embeddings))
+            .route(&format!("{base}/chat/completions"), post(chat::chat))
+            .route(&format!("{base}/completions"), post(chat::completions))
             .route(&format!("{base}/models"), get(openai::models))
             .route(&format!("{base}/models/{{*model}}"), get(openai::model));
     }
@@ -64,9 +66,12 @@ fn others() -> Router<Arc<App>> {
         .route("/tokenize", post(tei::tokenize))
         .route("/decode", post(tei::decode))
         .route("/info", get(tei::info))
+        .route("/api/chat", post(ollama_chat::chat))
+        .route("/api/generate", post(ollama_chat::generate))
         .route("/api/embed", post(ollama::embed))
         .route("/api/embeddings", post(ollama::embeddings))
         .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::running))
         .route("/api/version", get(ollama::version))
 }
 

@@ -1,17 +1,23 @@
 //! The models served: by name, loaded when first asked for, unloaded when nobody asks any more.
 //!
 //! [`queue`] says who is next, [`worker`] runs a model, [`cache`] remembers vectors, [`registry`]
-//! finds the model for a name; [`Models`] answers whole requests with them.
+//! finds the model for a name, of which each is an [`entry`]; [`speaker`] talks and [`remote`] asks
+//! a provider; [`Models`] answers whole requests with them.
 
 mod queue;
 mod cache;
 mod worker;
+mod speaker;
+mod remote;
+mod entry;
 mod registry;
 mod read;
 
 use std::sync::Arc;
 
-pub(crate) use registry::Registry;
+pub(crate) use registry::{Choice, Registry};
+pub(crate) use remote::Remote;
+pub(crate) use speaker::{Prompt, Speaker, Spoken};
 
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
-use wenyi::embed::{EmbedOptions, Overflow, Role, TokenUsage};
+use wenyi::embed::{EmbedOptions, Embedder, Overflow, Role, TokenUsage};
 use wenyi_engine::encoder::{Encoder, Output, Planned, Relevance};
 
 use super::Models;
 use super::cache::{Key, Known};
-use super::registry::Chosen;
+use super::registry::{Choice, Chosen};
+use super::remote::Remote;
 use super::worker::{Reading, Readings};
 use crate::call::{
     Client, RerankRequest, Scores, SparseVectors, TextsRequest, Vectors, Weight, kept,
@@ -25,7 +26,15 @@ impl Models {
         client: Client,
         request: TextsRequest,
     ) -> Result<Vectors, Problem> {
-        let chosen = self.choose(&request.model, Output::Embedding).await?;
+        let name = request.model.as_deref();
+        let chosen = match self.registry.choose(name, Output::Embedding).await? {
+            Choice::Here(chosen) => chosen,
+            Choice::There(..) if request.is_raw => {
+                let reason = "is false, but the provider's vectors have unit length";
+                return Err(Problem::field("normalize", reason));
+            }
+            Choice::There(name, remote) => return self.embed_there(name, &remote, request).await,
+        };
         let available = chosen.worker.encoder().dimensions();
         let dimensions = request.dimensions.unwrap_or(available);
         if !(1..=available).contains(&dimensions) {
@@ -33,6 +42,9 @@ impl Models {
                 requested: dimensions,
                 available,
             });
+        }
+        if request.is_raw {
+            return self.embed_raw(client, &chosen, request, dimensions).await;
         }
         let options = self.embed_options(&request);
         let max_tokens = request.max_tokens;
@@ -50,13 +62,46 @@ impl Models {
         })
     }
 
+    /// Vectors as the model gives them; the cache has only those of unit length.
+    async fn embed_raw(
+        &self,
+        client: Client,
+        chosen: &Chosen,
+        request: TextsRequest,
+        dimensions: usize,
+    ) -> Result<Vectors, Problem> {
+        let options = self.embed_options(&request);
+        let worker = chosen.worker.clone();
+        let bytes = bytes(&request.texts);
+        let plan = move || plan_all(worker.encoder(), &request.texts, &options);
+        let planned = blocking(bytes, plan).await?;
+        let usage: Vec<_> = planned.iter().map(|planned| planned.usage).collect();
+        check_tokens(&usage, request.max_tokens)?;
+        let readings = chosen.worker.read(client.0, planned).await?;
+        self.metrics.tokens(&chosen.name, kept(&usage));
+        Ok(Vectors {
+            model: chosen.name.clone(),
+            vectors: (readings.into_iter())
+                .map(|readings| raw(readings, dimensions).into())
+                .collect(),
+            usage,
+        })
+    }
+
     /// Scores of documents.
     pub(crate) async fn rerank(
         &self,
         client: Client,
         request: RerankRequest,
     ) -> Result<Scores, Problem> {
-        let chosen = self.choose(&request.model, Output::Relevance).await?;
+        let name = request.model.as_deref();
+        let chosen = match self.registry.choose(name, Output::Relevance).await? {
+            Choice::Here(chosen) => chosen,
+            Choice::There(name, remote) => {
+                let (scores, tokens) = remote.rerank(request.query, request.documents).await?;
+                return Ok(Scores::of_provider(name, &scores, tokens));
+            }
+        };
         let worker = chosen.worker.clone();
         let bytes = bytes(&request.documents) + request.query.len() * request.documents.len();
         let plan = move || {
@@ -97,7 +142,8 @@ impl Models {
         client: Client,
         request: TextsRequest,
     ) -> Result<SparseVectors, Problem> {
-        let chosen = self.choose(&request.model, Output::Sparse).await?;
+        let name = request.model.as_deref();
+        let chosen = self.registry.choose_here(name, Output::Sparse).await?;
         let options = self.embed_options(&request);
         let worker = chosen.worker.clone();
         let bytes = bytes(&request.texts);
@@ -118,8 +164,49 @@ impl Models {
         })
     }
 
-    async fn choose(&self, model: &Option<String>, wanted: Output) -> Result<Chosen, Problem> {
-        self.registry.choose(model.as_deref(), wanted).await
+    /// Vectors of a provider's model; what is in the cache is not asked for again.
+    async fn embed_there(
+        &self,
+        name: String,
+        remote: &Arc<Remote>,
+        request: TextsRequest,
+    ) -> Result<Vectors, Problem> {
+        let embedder = remote.ready_embedder().await?;
+        let options = EmbedOptions {
+            role: request.role.unwrap_or_else(|| self.options.role.clone()),
+            dimensions: request.dimensions,
+            overflow: request.overflow.unwrap_or(self.options.overflow),
+        };
+        let dimensions = options.dimensions.unwrap_or(embedder.dimensions());
+        let space = format!("{}/{dimensions}", embedder.fingerprint().weights);
+        let role = format!("{:?}", options.role);
+        let (mut known, mut missing) = (Vec::new(), Vec::new());
+        for text in request.texts {
+            let key = Key::of(&space, &role, options.overflow, &text);
+            let found = self.cache.get(&key);
+            if found.is_none() {
+                missing.push((known.len(), key, text));
+            }
+            known.push(found);
+        }
+        self.metrics
+            .cache(known.len() - missing.len(), missing.len());
+        if !missing.is_empty() {
+            let texts = missing.iter().map(|(_, _, text)| text.clone()).collect();
+            let embedded = remote.embed(embedder, texts, options).await?;
+            let read = embedded.iter().zip(&embedded.usage);
+            for ((index, key, _), (vector, usage)) in missing.into_iter().zip(read) {
+                let vector: Arc<[f32]> = vector.into();
+                self.cache.insert(key, (vector.clone(), *usage));
+                known[index] = Some((vector, *usage));
+            }
+        }
+        let (vectors, usage) = known.into_iter().flatten().unzip();
+        Ok(Vectors {
+            model: name,
+            vectors,
+            usage,
+        })
     }
 
     fn embed_options(&self, request: &TextsRequest) -> Wanted {
@@ -281,6 +368,22 @@ fn vector(readings: Readings, width: usize) -> Vec<f32> {
             _ => None,
         });
     Encoder::combine(windows.collect(), width)
+}
+
+/// The mean of the windows' vectors, weighted by their tokens.
+fn raw(readings: Readings, dimensions: usize) -> Vec<f32> {
+    #[expect(clippy::cast_precision_loss, reason = "a weight")]
+    let weigh = |tokens: usize| tokens as f32;
+    let total: f32 = readings.iter().map(|(tokens, _)| weigh(*tokens)).sum();
+    let mut mean = vec![0.0; dimensions];
+    for (tokens, reading) in readings {
+        if let Reading::Vector(vector) = reading {
+            for (sum, value) in mean.iter_mut().zip(vector) {
+                *sum += value * weigh(tokens) / total;
+            }
+        }
+    }
+    mean
 }
 
 fn weights(encoder: &Encoder, readings: Readings) -> Vec<Weight> {

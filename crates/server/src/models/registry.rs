@@ -1,16 +1,17 @@
 //! Which model answers to a name, and which of them are in memory.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
-use wenyi::embed::EncoderOptions;
 use wenyi::hub::{Hub, ModelKind};
-use wenyi::progress::Silent;
-use wenyi_engine::encoder::{Encoder, Output};
+use wenyi::providers::ModelName;
+use wenyi_engine::encoder::Output;
 
+use super::entry::{Entry, Loaded, Place, Wanted};
+use super::remote::Remote;
+use super::speaker::Speaker;
 use super::worker::Worker;
 use crate::metrics::Metrics;
 use crate::options::{ServedModel, ServerOptions};
@@ -20,22 +21,11 @@ use crate::problem::Problem;
 #[derive(Debug)]
 pub(crate) struct Registry {
     entries: Vec<Arc<Entry>>,
+    /// Names that stand for entries.
+    aliases: Vec<(String, String)>,
     options: Arc<ServerOptions>,
     metrics: Arc<Metrics>,
     started: Instant,
-}
-
-/// A served model, in memory or not.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    served: ServedModel,
-    hub: Hub,
-    /// What it gives, as far as it is known: see [`kind_code`].
-    kind: AtomicU8,
-    /// Held while loading, so that requests that come meanwhile wait for one load.
-    worker: Mutex<Option<Arc<Worker>>>,
-    /// Milliseconds after the start of the registry.
-    last_used: AtomicU64,
 }
 
 /// A served model for listings.
@@ -47,12 +37,19 @@ pub(crate) struct Listed {
     pub(crate) alias_of: Option<String>,
 }
 
-/// A model that answers a request, held in memory as long as this lives.
+/// A local encoder that answers a request, held in memory as long as this lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Chosen {
     /// Its served name.
     pub(crate) name: String,
     pub(crate) worker: Arc<Worker>,
+}
+
+/// A model that answers a request, on this machine or far away.
+#[derive(Clone, Debug)]
+pub(crate) enum Choice<T> {
+    Here(T),
+    There(String, Arc<Remote>),
 }
 
 impl Registry {
@@ -66,41 +63,81 @@ impl Registry {
         } else {
             hub
         };
-        let entries = (options.models.iter())
-            .map(|served| {
-                let entry = hub.catalog().find(&served.source);
-                let kind = entry.and_then(|entry| match entry.kind {
-                    ModelKind::Embedding => Some(Output::Embedding),
-                    ModelKind::Reranker => Some(Output::Relevance),
-                    // What else it gives is known when it is open.
-                    ModelKind::Chat => None,
-                });
-                Arc::new(Entry {
-                    served: served.clone(),
-                    hub: hub.clone(),
-                    kind: AtomicU8::new(kind.map_or(0, kind_code)),
-                    worker: Mutex::new(None),
-                    last_used: AtomicU64::new(0),
-                })
-            })
-            .collect();
-        Ok(Self {
-            entries,
-            options,
+        let mut registry = Self {
+            entries: Vec::new(),
+            aliases: Vec::new(),
+            options: options.clone(),
             metrics,
             started: Instant::now(),
-        })
+        };
+        for served in &options.models {
+            registry.add(&hub, served, false);
+        }
+        for served in &options.chat_models {
+            registry.add(&hub, served, true);
+        }
+        for alias in &options.aliases {
+            registry.add_name(&hub, &alias.name, &alias.model);
+        }
+        // What was said on the command line goes before the file.
+        for (name, model) in options.config.aliases() {
+            if registry.find(name).is_none() {
+                registry.add_name(&hub, name, model);
+            }
+        }
+        Ok(registry)
+    }
+
+    fn add(&mut self, hub: &Hub, served: &ServedModel, is_chat: bool) {
+        let place = place(&self.options, &served.source, is_chat, hub);
+        let wanted = match &place {
+            Place::Encoder => catalogued(hub, &served.source),
+            Place::Chat => Some(Wanted::Chat),
+            Place::Remote(_) if is_chat => Some(Wanted::Chat),
+            // The one kind that names tell, besides what is asked for most.
+            Place::Remote(name) if name.model.contains("rerank") => Some(Wanted::Relevance),
+            Place::Remote(_) => Some(Wanted::Embedding),
+        };
+        let entry = Entry::new(served.clone(), place, hub.clone(), wanted);
+        self.entries.push(Arc::new(entry));
+    }
+
+    /// Lets `name` stand for a served model, or else for a model of its own.
+    fn add_name(&mut self, hub: &Hub, name: &str, model: &str) {
+        let resolved = self.options.config.resolve_alias(model).unwrap_or(model);
+        if self.entry(resolved).is_some() || self.find(model).is_some() {
+            let target = if self.entry(resolved).is_some() {
+                resolved
+            } else {
+                model
+            };
+            self.aliases.push((name.to_owned(), target.to_owned()));
+            return;
+        }
+        let served = ServedModel {
+            name: name.to_owned(),
+            source: resolved.to_owned(),
+        };
+        let place = place(&self.options, &served.source, false, hub);
+        let wanted = match &place {
+            Place::Encoder => catalogued(hub, &served.source),
+            Place::Chat => Some(Wanted::Chat),
+            Place::Remote(_) => None,
+        };
+        let mut entry = Entry::new(served, place, hub.clone(), wanted);
+        entry.is_named_only = true;
+        self.entries.push(Arc::new(entry));
     }
 
     /// All names that are answered, served models first.
     pub(crate) fn list(&self) -> Vec<Listed> {
         let models = self.entries.iter().map(|entry| Listed {
             name: entry.served.name.clone(),
-            alias_of: None,
+            alias_of: (entry.is_named_only).then(|| entry.served.source.clone()),
         });
-        let aliases = self.options.aliases.iter().map(|alias| Listed {
-            name: alias.name.clone(),
-            alias_of: Some(alias.model.clone()),
+        let aliases = self.aliases.iter().map(|(name, model)| Listed {
+            name: name.clone(),
+            alias_of: Some(model.clone()),
         });
         models.chain(aliases).collect()
     }
@@ -110,49 +147,96 @@ impl Registry {
         &self,
         name: Option<&str>,
         wanted: Output,
+    ) -> Result<Choice<Chosen>, Problem> {
+        let (name, loaded) = self.loaded(name, wanted.into()).await?;
+        match loaded {
+            Loaded::Encoder(worker) => Ok(Choice::Here(Chosen { name, worker })),
+            Loaded::Remote(remote) => Ok(Choice::There(name, remote)),
+            Loaded::Chat(_) => Err(kind(&name, wanted.into(), Wanted::Chat)),
+        }
+    }
+
+    /// As [`Self::choose`], on this machine.
+    pub(crate) async fn choose_here(
+        &self,
+        name: Option<&str>,
+        wanted: Output,
     ) -> Result<Chosen, Problem> {
+        match self.choose(name, wanted).await? {
+            Choice::Here(chosen) => Ok(chosen),
+            Choice::There(model, _) => Err(Problem::Kind {
+                model,
+                wanted: Wanted::from(wanted).plural(),
+                available: "what its provider gives in other ways",
+            }),
+        }
+    }
+
+    /// The model called `name`, or the first, to talk with.
+    pub(crate) async fn speaker(
+        &self,
+        name: Option<&str>,
+    ) -> Result<(String, Choice<Arc<Speaker>>), Problem> {
+        let (name, loaded) = self.loaded(name, Wanted::Chat).await?;
+        match loaded {
+            Loaded::Chat(speaker) => Ok((name, Choice::Here(speaker))),
+            Loaded::Remote(remote) => Ok((name.clone(), Choice::There(name, remote))),
+            Loaded::Encoder(worker) => {
+                let available = worker.encoder().description().output.into();
+                Err(kind(&name, Wanted::Chat, available))
+            }
+        }
+    }
+
+    /// The first encoder on this machine, whatever it gives.
+    pub(crate) async fn first_here(&self) -> Result<Chosen, Problem> {
+        let mut here = (self.entries.iter()).filter(|entry| matches!(entry.place, Place::Encoder));
+        let entry = here.next().ok_or(Problem::NoModelFor {
+            wanted: "vectors or scores on this machine",
+        })?;
+        let name = entry.served.name.clone();
+        match self.load(entry).await? {
+            Loaded::Encoder(worker) => Ok(Chosen { name, worker }),
+            _ => Err(Problem::NoModelFor { wanted: "vectors" }),
+        }
+    }
+
+    async fn loaded(
+        &self,
+        name: Option<&str>,
+        wanted: Wanted,
+    ) -> Result<(String, Loaded), Problem> {
         if let Some(name) = name {
             let entry = self.find(name).ok_or_else(|| Problem::NoModel {
                 model: name.to_owned(),
                 served: self.list().into_iter().map(|listed| listed.name).collect(),
             })?;
-            let chosen = self.load(entry).await?;
-            let available = chosen.worker.encoder().description().output;
-            if available != wanted {
-                return Err(Problem::Kind {
-                    model: name.to_owned(),
-                    wanted: plural(wanted),
-                    available: plural(available),
-                });
+            // Known without loading: a wrong kind must not cost a load.
+            if let (Some(given), Place::Encoder | Place::Chat) = (entry.gives(), &entry.place)
+                && given != wanted
+            {
+                return Err(kind(name, wanted, given));
             }
-            return Ok(chosen);
+            let loaded = self.load(entry).await?;
+            return match entry.gives() {
+                Some(given) if given != wanted && !loaded.is_remote() => {
+                    Err(kind(name, wanted, given))
+                }
+                _ => Ok((entry.served.name.clone(), loaded)),
+            };
         }
-        for entry in &self.entries {
-            let known = entry.kind.load(Ordering::Relaxed);
-            if known != 0 && known != kind_code(wanted) {
+        for entry in self.entries.iter().filter(|entry| !entry.is_named_only) {
+            if entry.gives().is_some_and(|given| given != wanted) {
                 continue;
             }
-            let chosen = self.load(entry).await?;
-            if chosen.worker.encoder().description().output == wanted {
-                return Ok(chosen);
+            let loaded = self.load(entry).await?;
+            if entry.gives() == Some(wanted) {
+                return Ok((entry.served.name.clone(), loaded));
             }
         }
         Err(Problem::NoModelFor {
-            wanted: plural(wanted),
+            wanted: wanted.plural(),
         })
-    }
-
-    /// The model called `name`, or the first, whatever it gives.
-    pub(crate) async fn any(&self, name: Option<&str>) -> Result<Chosen, Problem> {
-        let entry = match name {
-            Some(name) => self.find(name),
-            None => self.entries.first(),
-        };
-        let entry = entry.ok_or_else(|| Problem::NoModel {
-            model: name.unwrap_or_default().to_owned(),
-            served: self.list().into_iter().map(|listed| listed.name).collect(),
-        })?;
-        self.load(entry).await
     }
 
     /// Loads all models, or the first only.
@@ -166,53 +250,69 @@ impl Registry {
 
     /// Tokens that wait for each model in memory that is not just being loaded.
     pub(crate) fn queued(&self) -> Vec<(String, usize)> {
-        let queued = |entry: &Arc<Entry>| {
-            let worker = entry.worker.try_lock().ok()?;
-            Some((entry.served.name.clone(), worker.as_ref()?.queued()))
+        let queued = |entry: &Arc<Entry>| match entry.peek()? {
+            Loaded::Encoder(worker) => Some((entry.served.name.clone(), worker.queued())),
+            _ => None,
         };
         self.entries.iter().filter_map(queued).collect()
     }
 
+    /// Names of the models in memory.
+    pub(crate) fn in_memory(&self) -> Vec<String> {
+        let loaded = self.entries.iter().filter(|entry| entry.is_loaded());
+        loaded.map(|entry| entry.served.name.clone()).collect()
+    }
+
     fn find(&self, name: &str) -> Option<&Arc<Entry>> {
-        let alias = self.options.aliases.iter().find(|alias| alias.name == name);
-        let name = alias.map_or(name, |alias| &alias.model);
+        let alias = self.aliases.iter().find(|(alias, _)| alias == name);
+        match alias {
+            // An alias may stand for another one.
+            Some((_, model)) if model != name => self.entry(model).or_else(|| self.find(model)),
+            _ => self.entry(name),
+        }
+    }
+
+    fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
         self.entries.iter().find(|entry| entry.served.name == name)
     }
 
-    async fn load(&self, entry: &Arc<Entry>) -> Result<Chosen, Problem> {
+    async fn load(&self, entry: &Arc<Entry>) -> Result<Loaded, Problem> {
         entry.last_used.store(self.now(), Ordering::Relaxed);
-        let name = entry.served.name.clone();
-        if let Ok(worker) = entry.worker.try_lock()
-            && let Some(worker) = &*worker
-        {
-            let worker = worker.clone();
-            return Ok(Chosen { name, worker });
+        if let Some(loaded) = entry.peek() {
+            return Ok(loaded);
         }
         self.make_room(entry).await;
         let (task, options, metrics) = (entry.clone(), self.options.clone(), self.metrics.clone());
         // A task of its own: a client that goes away does not undo the load for the others.
         let task = tokio::spawn(async move { task.load(&options, metrics).await });
-        let worker = task.await.map_err(|error| Problem::Internal {
+        task.await.map_err(|error| Problem::Internal {
             reason: error.to_string(),
-        })??;
-        Ok(Chosen { name, worker })
+        })?
     }
 
     /// Unloads what was unused for longest while more models are in memory than may be.
     async fn make_room(&self, newcomer: &Arc<Entry>) {
         loop {
-            let loaded: Vec<_> = (self.entries.iter())
-                .filter(|entry| !Arc::ptr_eq(entry, newcomer) && entry.is_loaded())
-                .collect();
-            if loaded.len() < self.options.max_loaded.max(1) {
+            let loaded = (self.entries.iter())
+                .filter(|entry| !Arc::ptr_eq(entry, newcomer) && entry.is_loaded());
+            if loaded.count() < self.options.max_loaded.max(1) {
                 return;
             }
-            let mut idle: Vec<_> = loaded.into_iter().filter(|entry| entry.is_idle()).collect();
-            idle.sort_by_key(|entry| entry.last_used.load(Ordering::Relaxed));
-            let Some(oldest) = idle.first() else { return };
-            if !oldest.unload().await {
+            if !self.unload_oldest(Some(newcomer)).await {
                 return;
             }
+        }
+    }
+
+    /// Unloads the unused model that was unused for longest; false if there is none.
+    async fn unload_oldest(&self, but: Option<&Arc<Entry>>) -> bool {
+        let others =
+            (self.entries.iter()).filter(|entry| but.is_none_or(|but| !Arc::ptr_eq(entry, but)));
+        let mut idle: Vec<_> = others.filter(|entry| entry.is_idle()).collect();
+        idle.sort_by_key(|entry| entry.last_used.load(Ordering::Relaxed));
+        match idle.first() {
+            Some(oldest) => oldest.unload().await,
+            None => false,
         }
     }
 
@@ -227,12 +327,19 @@ impl Registry {
         }
     }
 
+    /// Unloads unused models, the longest unused first, until `has_room` or none is left.
+    pub(crate) async fn unload_until(&self, has_room: impl Fn() -> bool) {
+        while !has_room() && self.unload_oldest(None).await {
+            tracing::info!("unloaded a model: memory is short");
+        }
+    }
+
     /// Unloads everything; requests that wait fail.
     pub(crate) async fn close(&self) {
         for entry in &self.entries {
-            let worker = entry.worker.lock().await.take();
+            let loaded = entry.take().await;
             // Joins the model's thread, which may be in a batch.
-            let _ = spawn_blocking(move || drop(worker)).await;
+            let _ = spawn_blocking(move || drop(loaded)).await;
         }
     }
 
@@ -241,95 +348,39 @@ impl Registry {
     }
 }
 
-impl Entry {
-    async fn load(
-        &self,
-        options: &ServerOptions,
-        metrics: Arc<Metrics>,
-    ) -> Result<Arc<Worker>, Problem> {
-        let mut slot = self.worker.lock().await;
-        if let Some(worker) = &*slot {
-            return Ok(worker.clone());
-        }
-        let (hub, served) = (self.hub.clone(), self.served.clone());
-        let (precision, threads) = (options.precision, options.threads);
-        let started = Instant::now();
-        let opened = spawn_blocking(move || {
-            let local = hub
-                .resolve(&served.source, &Silent)
-                .map_err(|error| error.to_string())?;
-            let options = EncoderOptions {
-                precision,
-                threads,
-                name: Some(local.id),
-                ..EncoderOptions::default()
-            };
-            let encoder =
-                Encoder::open(&local.path, &options).map_err(|error| error.to_string())?;
-            // Hashes the weights, which the first request should not wait for.
-            encoder.fingerprint();
-            Ok::<_, String>(encoder)
-        });
-        let opened = opened.await.unwrap_or_else(|error| Err(error.to_string()));
-        let worker = opened.and_then(|encoder| {
-            self.kind
-                .store(kind_code(encoder.description().output), Ordering::Relaxed);
-            let limit = options.max_queued_tokens;
-            Worker::start(encoder, &self.served.name, limit, metrics).map_err(|e| e.to_string())
-        });
-        let worker = Arc::new(worker.map_err(|reason| {
-            tracing::error!(model = self.served.name, reason, "cannot load");
-            Problem::Load {
-                model: self.served.name.clone(),
-                reason,
-            }
-        })?);
-        let milliseconds = started.elapsed().as_millis();
-        tracing::info!(model = self.served.name, milliseconds, "loaded");
-        *slot = Some(worker.clone());
-        Ok(worker)
+/// Where `source` is: a name that says nothing of a provider is the hub's to judge.
+fn place(options: &ServerOptions, source: &str, is_chat: bool, hub: &Hub) -> Place {
+    let resolved = ModelName::resolve(source, &options.config);
+    if let Ok(name) = resolved
+        && !name.is_local()
+    {
+        return Place::Remote(name);
     }
-
-    fn is_loaded(&self) -> bool {
-        self.worker.try_lock().is_ok_and(|worker| worker.is_some())
-    }
-
-    /// True if it is in memory and no request holds it.
-    fn is_idle(&self) -> bool {
-        let worker = self.worker.try_lock();
-        worker.is_ok_and(|worker| worker.as_ref().is_some_and(|w| Arc::strong_count(w) == 1))
-    }
-
-    /// Takes it out of memory unless a request has come meanwhile.
-    async fn unload(&self) -> bool {
-        let Ok(mut slot) = self.worker.try_lock() else {
-            return false;
-        };
-        if slot
-            .as_ref()
-            .is_some_and(|worker| Arc::strong_count(worker) > 1)
-        {
-            return false;
-        }
-        let worker = slot.take();
-        drop(slot);
-        spawn_blocking(move || drop(worker)).await.is_ok()
+    let entry = hub.catalog().find(local_source(source));
+    if is_chat || entry.is_some_and(|entry| entry.kind == ModelKind::Chat) {
+        Place::Chat
+    } else {
+        Place::Encoder
     }
 }
 
-/// For an atomic; 0 is unknown.
-fn kind_code(kind: Output) -> u8 {
-    match kind {
-        Output::Embedding => 1,
-        Output::Relevance => 2,
-        Output::Sparse => 3,
+/// What the hub takes.
+pub(super) fn local_source(source: &str) -> &str {
+    source.strip_prefix("local:").unwrap_or(source)
+}
+
+fn catalogued(hub: &Hub, source: &str) -> Option<Wanted> {
+    match hub.catalog().find(local_source(source))?.kind {
+        ModelKind::Embedding => Some(Wanted::Embedding),
+        ModelKind::Reranker => Some(Wanted::Relevance),
+        ModelKind::Chat => Some(Wanted::Chat),
     }
 }
 
-fn plural(output: Output) -> &'static str {
-    match output {
-        Output::Embedding => "embeddings",
-        Output::Relevance => "relevance scores",
-        Output::Sparse => "sparse vectors",
+fn kind(model: &str, wanted: Wanted, available: Wanted) -> Problem {
+    Problem::Kind {
+        model: model.to_owned(),
+        wanted: wanted.plural(),
+        available: available.plural(),
     }
 }

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
+pub(crate) mod provider;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -49,11 +51,27 @@ pub(crate) fn fixture(name: &str) -> ServedModel {
     }
 }
 
-/// Options for a test: any free port, one thread, the three kinds of models.
+/// Looks again and again until `is_so`, for at most a minute.
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(
+            std::time::Instant::now() < end,
+            "not within a minute: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Options for a test: any free port, one thread, the kinds of models.
 pub(crate) fn options() -> ServerOptions {
     ServerOptions {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         models: ["bert", "cross_encoder", "splade"].map(fixture).into(),
+        chat_models: vec![ServedModel {
+            name: "chat".into(),
+            ..fixture("decoders/llama")
+        }],
         threads: Some(1),
         offline: true,
         ..ServerOptions::default()

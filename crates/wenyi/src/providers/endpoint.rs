@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::http::{Answer, Client, Patience};
 use super::name::{known, normalised};
-use super::table::{self, ChatFacts, GENERIC, ProviderFacts, RerankDialect};
+use super::table::{self, ChatFacts, EmbeddingDialect, GENERIC, ProviderFacts, RerankDialect};
 use super::{Error, ErrorKind, Result};
 use crate::config::{Config, ProviderSettings, Secret};
 
@@ -20,6 +20,8 @@ pub enum Service {
     Embeddings,
     /// Conversations.
     Chat,
+    /// Texts that go on.
+    Completions,
     /// Scores.
     Rerank,
 }
@@ -29,6 +31,7 @@ impl Service {
         match self {
             Self::Embeddings => "embeddings",
             Self::Chat => "chat",
+            Self::Completions => "completions",
             Self::Rerank => "reranking",
         }
     }
@@ -136,13 +139,8 @@ impl Endpoint {
                 format!("{base}/services/embeddings/text-embedding/text-embedding")
             }
             Service::Embeddings => format!("{base}/embeddings"),
-            Service::Chat => match &self.0.facts.chat_path {
-                Some((from, to)) if base.ends_with(from.as_str()) => {
-                    let host = base.strip_suffix(from.as_str()).unwrap_or(base);
-                    format!("{host}{to}/chat/completions")
-                }
-                _ => format!("{base}/chat/completions"),
-            },
+            Service::Chat => format!("{}/chat/completions", self.compatible_base()),
+            Service::Completions => format!("{}/completions", self.compatible_base()),
             Service::Rerank => match self.rerank_dialect()? {
                 RerankDialect::DashScope => {
                     format!("{base}/services/rerank/text-rerank/text-rerank")
@@ -212,6 +210,40 @@ impl Endpoint {
             .send(&self.url(service)?, self.headers(), body)
     }
 
+    /// What an answer of [`Self::forward`] with a status of failure says, its keys removed. Reads the
+    /// whole answer.
+    #[must_use]
+    pub fn failure(&self, service: Service, answer: Answer) -> Error {
+        let url = self.url(service).unwrap_or_default();
+        self.0.client.status_error(&url, answer)
+    }
+
+    /// The failure in an answer's JSON that came as a success, if there is one.
+    #[must_use]
+    pub fn failure_in(&self, value: &Value) -> Option<Error> {
+        let is_failure = value.get("error").is_some_and(|error| !error.is_null());
+        is_failure.then(|| self.0.client.told_error(200, value))
+    }
+
+    /// True if texts go to DashScope's own interface, which takes more than OpenAI's.
+    #[must_use]
+    pub fn embeds_natively(&self) -> bool {
+        let facts = self.0.facts.embeddings.as_ref();
+        facts.is_some_and(|facts| facts.dialect == EmbeddingDialect::DashScope)
+    }
+
+    /// Where OpenAI's interface begins.
+    fn compatible_base(&self) -> String {
+        let base = self.base_url();
+        match &self.0.facts.chat_path {
+            Some((native, compatible)) => match base.strip_suffix(native.as_str()) {
+                Some(host) => format!("{host}{compatible}"),
+                None => base.to_owned(),
+            },
+            None => base.to_owned(),
+        }
+    }
+
     pub(crate) fn client(&self) -> &Client {
         &self.0.client
     }
@@ -266,7 +298,7 @@ impl Endpoint {
         let facts = self.0.facts;
         let has = match service {
             Service::Embeddings => facts.embeddings.is_some(),
-            Service::Chat => facts.chat.is_some(),
+            Service::Chat | Service::Completions => facts.chat.is_some(),
             Service::Rerank => facts.rerank.is_some() || self.0.settings.rerank.is_some(),
         };
         if has {
@@ -285,7 +317,7 @@ impl Endpoint {
             .filter(|_| service == Service::Embeddings);
         let others = table::providers().iter().filter(|facts| match service {
             Service::Embeddings => facts.embeddings.is_some(),
-            Service::Chat => facts.chat.is_some(),
+            Service::Chat | Service::Completions => facts.chat.is_some(),
             Service::Rerank => facts.rerank.is_some(),
         });
         let names: Vec<&str> = others.map(|facts| facts.name.as_str()).collect();

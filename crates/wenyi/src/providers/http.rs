@@ -229,7 +229,7 @@ impl Client {
         Err(self.status_error(url, answer))
     }
 
-    fn status_error(&self, url: &str, answer: Answer) -> Error {
+    pub(crate) fn status_error(&self, url: &str, answer: Answer) -> Error {
         let retry_after = retry_after(&answer);
         let should_retry = answer
             .header("x-should-retry")
