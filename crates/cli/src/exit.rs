@@ -150,6 +150,9 @@ impl Verdict {
         if let Some(error) = cause.downcast_ref::<wenyi_store::Error>() {
             return Some(Self::of_library(false, error.is_user_error(), error.hint()));
         }
+        if let Some(error) = cause.downcast_ref::<wenyi::vector_store::ExportError>() {
+            return Some(Self::of_library(false, error.is_user_error(), error.hint()));
+        }
         if let Some(error) = cause.downcast_ref::<wenyi::hub::Error>() {
             let cancelled = matches!(error.kind(), wenyi::hub::ErrorKind::Cancelled);
             return Some(Self::of_library(

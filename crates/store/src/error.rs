@@ -296,6 +296,14 @@ pub enum ErrorKind {
         /// What was expected.
         reason: String,
     },
+    /// A file that should be a dump of LangChain's `InMemoryVectorStore`.
+    #[error("`{}` is not a dump of an InMemoryVectorStore: {reason}", path.display())]
+    NotADump {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// A store behind a network failed or refused.
     #[error("store `{store}`: {reason}")]
     Remote {

@@ -7,6 +7,7 @@ mod search;
 mod ask;
 mod models;
 mod chat;
+mod store;
 
 use std::path::PathBuf;
 

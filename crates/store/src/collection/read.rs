@@ -80,6 +80,24 @@ impl Collection {
         })
     }
 
+    /// A chunk with its document; its score is 0.
+    pub(crate) fn chunk(&self, chunk_id: i64) -> Result<Option<Hit>> {
+        self.read(|connection| read_hit(connection, chunk_id, 0.0).optional())
+    }
+
+    /// The ids of up to `limit` chunks from `first` on, in order.
+    pub(crate) fn chunk_ids_from(&self, first: i64, limit: Option<usize>) -> Result<Vec<i64>> {
+        // SQLite takes -1 for no limit.
+        let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        self.read(|connection| {
+            let select = "SELECT chunk FROM vectors WHERE chunk >= ?1 ORDER BY chunk LIMIT ?2";
+            let mut select = connection.prepare_cached(select)?;
+            select
+                .query_map([first, limit], |row| row.get(0))?
+                .collect()
+        })
+    }
+
     /// The vector of a chunk, at unit length.
     ///
     /// # Errors

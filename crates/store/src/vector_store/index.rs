@@ -27,8 +27,28 @@ pub(super) fn prepare<'a>(
     Ok(Cow::Borrowed(vector))
 }
 
-/// Refuses points that cannot be kept; returns the width of them all, `None` if there are none.
-pub(super) fn check_points(
+/// Refuses a query that cannot be compared: for stores that are not on this machine.
+///
+/// # Errors
+///
+/// If it has the wrong width, holds NaN or infinity, or has no direction and needs one.
+pub fn check_query(
+    distance: Distance,
+    query: &[f32],
+    dimensions: Option<usize>,
+    store: &str,
+) -> Result<()> {
+    let dimensions = dimensions.unwrap_or(query.len());
+    prepare(distance, query, dimensions, store, &|| "the query".into()).map(drop)
+}
+
+/// Refuses points that cannot be kept; returns the width of them all, `None` if there are none and
+/// it is not known.
+///
+/// # Errors
+///
+/// If an id is empty, or a vector has the wrong width, NaN, or no direction and needs one.
+pub fn check_points(
     distance: Distance,
     points: &[Point],
     dimensions: Option<usize>,

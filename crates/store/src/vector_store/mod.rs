@@ -15,12 +15,16 @@ mod payload;
 mod index;
 mod mmr;
 mod memory;
+mod dump;
 mod sqlite;
+mod documents;
 
 use std::fmt;
 
 use crate::Result;
 
+pub use self::documents::DocumentPoints;
+pub use self::index::{check_points, check_query};
 pub use self::memory::MemoryStore;
 pub use self::point::{Payload, Point, PointId, ScoredPoint};
 pub use self::request::{

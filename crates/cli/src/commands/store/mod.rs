@@ -1,4 +1,7 @@
-//! `wenyi store`: what is in a collection, whether it is sound, and how to make it so.
+//! `wenyi store`: what is in a collection, whether it is sound, how to make it so, and how it goes
+//! elsewhere.
+
+mod transfer;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +15,7 @@ use wenyi::store::{CheckReport, Collection};
 use crate::output::table::{Align, Table};
 use crate::output::{self, quantity, style};
 
-/// Look into a collection, check it, repair it
+/// Look into a collection, check it, repair it; carry points from store to store
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -30,6 +33,12 @@ enum What {
     Repair(FileArguments),
     /// Give back the room of removed documents
     Vacuum(FileArguments),
+    /// Copy all points of one store into another; run it again to go on
+    Copy(transfer::CopyArguments),
+    /// Write all points of a store as JSON lines
+    Export(transfer::ExportArguments),
+    /// Read points from JSON lines into a store
+    Import(transfer::ImportArguments),
 }
 
 #[derive(Args, Debug)]
@@ -47,7 +56,10 @@ const EXAMPLES: &str = "\
 Examples:
   wenyi store info notes.db
   wenyi store check notes.db --json
-  wenyi store repair notes.db";
+  wenyi store repair notes.db
+  wenyi store copy notes.db qdrant://127.0.0.1:6333/notes
+  wenyi store copy memory:dump.json sqlite:points.db
+  wenyi store export sqlite:points.db points.jsonl";
 
 /// What `info --json` prints.
 #[derive(Serialize)]
@@ -73,6 +85,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         What::Repair(file) => report(file, &Collection::open(&file.collection)?.repair()?),
         What::Vacuum(file) => vacuum(file),
+        What::Copy(arguments) => transfer::copy(arguments),
+        What::Export(arguments) => transfer::export(arguments),
+        What::Import(arguments) => transfer::import(arguments),
     }
 }
 

@@ -1,0 +1,145 @@
+//! `wenyi store` with points: copied, exported, imported; and the verbs for collections.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+use super::run::run;
+use super::{fixture, wenyi};
+
+fn store(arguments: &[&str]) -> Command {
+    let mut command = wenyi();
+    command.arg("store").args(arguments);
+    command
+}
+
+fn url(folder: &Path, rest: &str) -> String {
+    let (scheme, file) = rest.split_once(':').expect("a URL");
+    format!("{scheme}:{}", folder.join(file).display())
+}
+
+const LINES: &str = r#"{"id": 2, "vector": [0.0, 1.0], "text": "夜", "payload": {"lang": "zh"}}
+
+{"id": "a", "vector": [1.0, 0.0]}
+"#;
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
+}
+
+#[test]
+fn points_go_from_a_file_through_stores_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |rest| url(folder.path(), rest);
+    let file = folder.path().join("点.jsonl");
+    fs::write(&file, LINES).unwrap();
+    let file = file.to_str().unwrap();
+    let sqlite = at("sqlite:points.db?collection=诗");
+    let import = || {
+        run(&mut store(&["import", &sqlite, file, "--json"]))
+            .succeeded()
+            .json()
+    };
+    assert_eq!(import(), json!({"written": 2, "unchanged": 0}));
+    assert_eq!(import(), json!({"written": 0, "unchanged": 2}));
+    let copied = run(&mut store(&["copy", &sqlite, &at("memory:dump.json")])).succeeded();
+    assert_eq!(copied.stdout, "2 points written, 0 were there already\n");
+    let other = at("sqlite:other.db");
+    run(&mut store(&["copy", &at("memory:dump.json"), &other])).succeeded();
+    let exported = lines(&run(&mut store(&["export", &other])).succeeded().stdout);
+    // An id is a text in a dump.
+    let expected = json!([
+        {"id": "2", "vector": [0.0, 1.0], "text": "夜", "payload": {"lang": "zh"}},
+        {"id": "a", "vector": [1.0, 0.0], "text": "", "payload": {}},
+    ]);
+    assert_eq!(Value::from(exported), expected);
+    let out = folder.path().join("out.jsonl");
+    run(&mut store(&["export", &sqlite, out.to_str().unwrap()])).succeeded();
+    let exported = lines(&fs::read_to_string(out).unwrap());
+    assert_eq!(exported[0]["id"], 2);
+    let from_stdin = run(store(&["import", &at("sqlite:third.db")]).write_stdin(LINES)).succeeded();
+    assert!(
+        from_stdin.stdout.starts_with("2 points"),
+        "{}",
+        from_stdin.stdout
+    );
+}
+
+#[test]
+fn an_indexed_collection_is_copied_as_points() {
+    let folder = tempfile::tempdir().unwrap();
+    let docs = folder.path().join("docs");
+    fs::create_dir(&docs).unwrap();
+    fs::write(
+        docs.join("poem.md"),
+        "# Moon\n\nBefore my bed the moon is bright.\n",
+    )
+    .unwrap();
+    let database = folder.path().join("notes.db");
+    let database = database.to_str().unwrap();
+    let mut index = wenyi();
+    index
+        .args(["index", "--model"])
+        .arg(fixture("bert"))
+        .arg(&docs);
+    run(index.args(["--collection", database])).succeeded();
+    for verb in ["check", "repair"] {
+        let report = run(&mut store(&[verb, database, "--json"]))
+            .succeeded()
+            .json();
+        assert_eq!(report, json!({"sound": true, "problems": []}));
+    }
+    let info = run(&mut store(&["info", database, "--json"]))
+        .succeeded()
+        .json();
+    assert_eq!(
+        (&info["documents"], &info["text_index"]),
+        (&json!(1), &json!(true))
+    );
+    assert!(
+        run(&mut store(&["vacuum", database]))
+            .succeeded()
+            .stdout
+            .contains("now")
+    );
+    let points = url(folder.path(), "sqlite:points.db");
+    run(&mut store(&["copy", database, &points])).succeeded();
+    let exported = lines(&run(&mut store(&["export", &points])).succeeded().stdout);
+    let path = exported[0]["payload"]["path"].as_str().unwrap();
+    assert!(path.ends_with("poem.md"), "{path}");
+    assert!(
+        exported[0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("moon is bright")
+    );
+    let back = run(&mut store(&["copy", &points, database]));
+    back.failed(2, &["another program"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |rest| url(folder.path(), rest);
+    let points = at("sqlite:points.db");
+    run(&mut store(&["copy", &points, &at("memory:x.json")])).failed(2, &["no collection"]);
+    run(&mut store(&["copy", "ftp://x", &points]))
+        .failed(2, &["is not the URL of a store", "hint:"]);
+    let bad = folder.path().join("bad.jsonl");
+    fs::write(&bad, "{\"id\": 1, \"vector\": [1.0]}\n{\"id\": 2}\n").unwrap();
+    let bad = bad.to_str().unwrap();
+    run(&mut store(&["import", &points, bad])).failed(2, &["line 2", "no vector", "hint:"]);
+    run(&mut store(&["import", "memory:", bad])).failed(2, &["gone at once", "hint:"]);
+    run(&mut store(&["import", &points, "no such"])).failed(2, &["cannot read `no such`"]);
+    fs::write(
+        folder.path().join("mixed.jsonl"),
+        "{\"id\": 1, \"vector\": [1.0]}\n{\"id\": 2, \"vector\": [1.0, 2.0]}\n",
+    )
+    .unwrap();
+    let mixed = folder.path().join("mixed.jsonl");
+    run(&mut store(&["import", &points, mixed.to_str().unwrap()])).failed(2, &["2 dimensions"]);
+}
