@@ -20,6 +20,8 @@
 
 use std::ops::Range;
 
+use crate::rows::Column;
+
 /// Rows of a block: the 32-bit lanes of a register.
 pub(crate) const BLOCK: usize = 16;
 
@@ -39,10 +41,10 @@ pub(crate) struct Codes {
     steps: usize,
     len: usize,
     /// `[blocks, steps, BLOCK, STEP]`
-    codes: Vec<u8>,
+    codes: Column<u8>,
     /// One a row, padded to whole blocks.
-    scales: Vec<f32>,
-    errors: Vec<f32>,
+    scales: Column<f32>,
+    errors: Column<f32>,
     /// The codes of the row that is being packed.
     scratch: Vec<f32>,
 }
@@ -100,6 +102,33 @@ impl Codes {
         }
     }
 
+    /// Codes that are there already, of whole blocks.
+    pub(crate) fn mapped(
+        dimensions: usize,
+        len: usize,
+        codes: Column<u8>,
+        scales: Column<f32>,
+        errors: Column<f32>,
+    ) -> Self {
+        Self {
+            len,
+            codes,
+            scales,
+            errors,
+            ..Self::new(dimensions)
+        }
+    }
+
+    /// Bytes of one row's codes.
+    pub(crate) fn bytes_a_row(dimensions: usize) -> usize {
+        dimensions.div_ceil(STEP) * STEP
+    }
+
+    /// The codes, scales and errors as they lie side by side.
+    pub(crate) fn columns(&self) -> (&Column<u8>, &Column<f32>, &Column<f32>) {
+        (&self.codes, &self.scales, &self.errors)
+    }
+
     pub(crate) fn reserve(&mut self, additional: usize) {
         let blocks = additional.div_ceil(BLOCK);
         self.codes.reserve_exact(blocks * self.steps * BLOCK * STEP);
@@ -122,18 +151,19 @@ impl Codes {
         let first = self.first_byte(row);
         let mut codes = std::mem::take(&mut self.scratch);
         let (scale, error) = quantise(vector, &mut codes);
-        let steps = self.codes[first..].chunks_mut(BLOCK * STEP);
+        let block = (row / BLOCK + 1) * self.steps * BLOCK * STEP;
+        let steps = self.codes.get_mut(first..block).chunks_mut(BLOCK * STEP);
         for (into, four) in steps.zip(codes.chunks(STEP)) {
             for (byte, code) in into.iter_mut().zip(four) {
                 *byte = (*code as i32 + OFFSET) as u8;
             }
         }
         self.scratch = codes;
-        self.scales[row] = scale;
-        self.errors[row] = error;
+        self.scales.get_mut(row..row + 1)[0] = scale;
+        self.errors.get_mut(row..row + 1)[0] = error;
     }
 
-    /// Makes row `to` that of `from`.
+    /// Makes row `to` that of `from`; neither is mapped.
     pub(crate) fn copy(&mut self, from: usize, to: usize) {
         let (first, into) = (self.first_byte(from), self.first_byte(to));
         for step in 0..self.steps {
@@ -141,16 +171,17 @@ impl Codes {
             self.codes
                 .copy_within(first + at..first + at + STEP, into + at);
         }
-        self.scales[to] = self.scales[from];
-        self.errors[to] = self.errors[from];
+        self.scales.copy_within(from..from + 1, to);
+        self.errors.copy_within(from..from + 1, to);
     }
 
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = len;
         let blocks = len.div_ceil(BLOCK);
-        self.codes.truncate(blocks * self.steps * BLOCK * STEP);
-        self.scales.truncate(blocks * BLOCK);
-        self.errors.truncate(blocks * BLOCK);
+        self.codes
+            .resize(blocks * self.steps * BLOCK * STEP, OFFSET as u8);
+        self.scales.resize(blocks * BLOCK, 0.0);
+        self.errors.resize(blocks * BLOCK, 0.0);
     }
 
     fn first_byte(&self, row: usize) -> usize {
@@ -173,9 +204,9 @@ impl Codes {
         queries: [&QueryCodes; N],
     ) -> [Bounds; N] {
         let bytes = self.steps * BLOCK * STEP;
-        let codes = &self.codes[block * bytes..(block + 1) * bytes];
-        let scales = &self.scales[block * BLOCK..(block + 1) * BLOCK];
-        let errors = &self.errors[block * BLOCK..(block + 1) * BLOCK];
+        let codes = self.codes.get(block * bytes..(block + 1) * bytes);
+        let scales = self.scales.get(block * BLOCK..(block + 1) * BLOCK);
+        let errors = self.errors.get(block * BLOCK..(block + 1) * BLOCK);
         for query in queries {
             assert_eq!(query.codes.len(), self.steps, "a query of another width");
         }

@@ -1,5 +1,7 @@
 //! The packed rows and the exact scan over them: the part that memory and disk share.
 
+mod column;
+pub(crate) mod file;
 mod sieve;
 
 use std::cmp::Ordering;
@@ -8,6 +10,7 @@ use std::num::NonZero;
 use std::ops::Range;
 use std::thread;
 
+pub(crate) use self::column::Column;
 use self::sieve::Sieve;
 use crate::codes::{Codes, has_vnni};
 use crate::distance::{GROUP, Isa};
@@ -71,9 +74,13 @@ impl Allowed {
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     dimensions: usize,
-    values: Vec<f32>,
+    /// The first rows, mapped from a file: they keep their places when others leave.
+    base: usize,
+    values: Column<f32>,
     /// One a row; all different.
     ranks: Vec<u32>,
+    /// The mapped rows that are no longer there.
+    removed: Vec<bool>,
     codes: Codes,
 }
 
@@ -81,9 +88,8 @@ impl Rows {
     pub(crate) fn new(dimensions: usize) -> Self {
         Self {
             dimensions,
-            values: Vec::new(),
-            ranks: Vec::new(),
             codes: Codes::new(dimensions),
+            ..Self::default()
         }
     }
 
@@ -91,21 +97,45 @@ impl Rows {
         self.dimensions
     }
 
+    /// All rows, those that were removed from the mapped part included.
     pub(crate) fn len(&self) -> usize {
         self.ranks.len()
     }
 
+    /// The rows in the mapped part.
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
+    /// The rows that a search can find.
+    pub(crate) fn num_live(&self) -> usize {
+        self.len() - self.removed.iter().filter(|removed| **removed).count()
+    }
+
+    #[inline]
+    pub(crate) fn is_live(&self, row: usize) -> bool {
+        row >= self.base || !self.removed[row]
+    }
+
+    #[inline]
     pub(crate) fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.dimensions..(row + 1) * self.dimensions]
+        self.values
+            .get(row * self.dimensions..(row + 1) * self.dimensions)
     }
 
     pub(crate) fn rank(&self, row: usize) -> u32 {
         self.ranks[row]
     }
 
+    #[inline]
+    fn allows(&self, allowed: &Allowed, row: usize) -> bool {
+        self.is_live(row) && allowed.contains(self.ranks[row])
+    }
+
     /// Replaces a row.
     pub(crate) fn set(&mut self, row: usize, vector: &[f32]) {
-        self.values[row * self.dimensions..(row + 1) * self.dimensions].copy_from_slice(vector);
+        let place = row * self.dimensions..(row + 1) * self.dimensions;
+        self.values.get_mut(place).copy_from_slice(vector);
         self.codes.set(row, vector);
     }
 
@@ -119,8 +149,9 @@ impl Rows {
         self.values.extend(values);
         self.ranks.push(rank);
         debug_assert_eq!(self.values.len(), self.ranks.len() * self.dimensions);
+        let first = (self.ranks.len() - 1) * self.dimensions;
         self.codes
-            .push(&self.values[(self.ranks.len() - 1) * self.dimensions..]);
+            .push(self.values.get(first..first + self.dimensions));
     }
 
     /// The row with this rank, or where it would be: for rows in the order of their ranks only.
@@ -131,13 +162,23 @@ impl Rows {
     /// Keeps the rows whose ranks are wanted, and their ranks.
     pub(crate) fn retain_ranks(&mut self, keep: impl Fn(u32) -> bool) {
         let ranks = self.ranks.clone();
-        self.retain(|row| keep(ranks[row]).then_some(ranks[row]));
+        let removed = self.removed.clone();
+        self.retain(|row| {
+            let is_live = !removed.get(row).copied().unwrap_or(false);
+            (is_live && keep(ranks[row])).then_some(ranks[row])
+        });
     }
 
-    /// Keeps the rows for which `rank` says their new rank, in order.
+    /// Keeps the rows for which `rank` says their new rank, in order. Mapped rows that go leave
+    /// their places empty.
     pub(crate) fn retain(&mut self, mut rank: impl FnMut(usize) -> Option<u32>) {
-        let mut kept = 0;
-        for row in 0..self.len() {
+        for row in 0..self.base {
+            let rank = rank(row);
+            self.removed[row] = rank.is_none();
+            self.ranks[row] = rank.unwrap_or(self.ranks[row]);
+        }
+        let mut kept = self.base;
+        for row in self.base..self.len() {
             let Some(rank) = rank(row) else { continue };
             let from = row * self.dimensions;
             self.values
@@ -148,9 +189,19 @@ impl Rows {
             }
             kept += 1;
         }
-        self.values.truncate(kept * self.dimensions);
+        self.values.resize(kept * self.dimensions, 0.0);
         self.ranks.truncate(kept);
         self.codes.truncate(kept);
+    }
+
+    /// The same rows in memory without those that were removed.
+    fn compacted(&self) -> Self {
+        let mut compact = Self::new(self.dimensions);
+        compact.reserve(self.num_live());
+        for row in (0..self.len()).filter(|&row| self.is_live(row)) {
+            compact.push(self.row(row).iter().copied(), self.ranks[row]);
+        }
+        compact
     }
 
     /// The `top_k` rows closest to each query among the allowed ones: best first, equal scores by
@@ -184,7 +235,7 @@ impl Rows {
         }
         let mut best: Vec<Best> = queries.iter().map(|_| Best::new(top_k)).collect();
         for (row, &rank) in self.ranks.iter().enumerate() {
-            if !allowed.contains(rank) {
+            if !self.allows(allowed, row) {
                 continue;
             }
             for (query, best) in queries.iter().zip(&mut best) {
@@ -206,7 +257,7 @@ impl Rows {
         if top_k == 0 || self.len() == 0 {
             return vec![Vec::new(); queries.len()];
         }
-        let sieve = Sieve::new(&self.codes, &self.ranks, queries, top_k, allowed);
+        let sieve = Sieve::new(self, queries, top_k, allowed);
         let isa = Isa::best();
         let score = |(query, rows): (&&[f32], Vec<usize>)| {
             let mut best = Best::new(top_k);
@@ -291,7 +342,7 @@ impl Scan<'_> {
         while next < rows.end {
             block.clear();
             while next < rows.end && block.len() < BLOCK {
-                if self.allowed.contains(self.rows.ranks[next]) {
+                if self.rows.allows(self.allowed, next) {
                     block.push(next);
                 }
                 next += 1;
@@ -455,92 +506,4 @@ pub(crate) fn to_unit(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::Random;
-
-    const DIMENSIONS: usize = 5;
-
-    /// Rows with few different values, so that many scores tie; ranks in a shuffled order.
-    fn rows_with_ties(random: &mut Random, num_rows: usize) -> Rows {
-        let mut rows = Rows::new(DIMENSIONS);
-        let mut ranks: Vec<u32> = (0..num_rows as u32).collect();
-        for left in (1..num_rows).rev() {
-            ranks.swap(left, random.below(left + 1));
-        }
-        for rank in ranks {
-            rows.push((0..DIMENSIONS).map(|_| random.below(3) as f32 - 1.0), rank);
-        }
-        rows
-    }
-
-    /// The definition: every score, sorted by score and rank.
-    fn sorted(rows: &Rows, query: &[f32], top_k: usize, allowed: &Allowed) -> Nearest {
-        let mut all: Vec<(f32, u32, usize)> = (0..rows.len())
-            .filter(|&row| allowed.contains(rows.ranks[row]))
-            .map(|row| {
-                let score = rows
-                    .row(row)
-                    .iter()
-                    .zip(query)
-                    .map(|(a, b)| a * b)
-                    .sum::<f32>();
-                (score + 0.0, rows.ranks[row], row)
-            })
-            .collect();
-        all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        all.into_iter()
-            .take(top_k)
-            .map(|(score, _, row)| (score, row))
-            .collect()
-    }
-
-    #[test]
-    fn scans_agree_with_sorting_for_any_isa_threads_batch_and_filter() {
-        let mut random = Random::new(11);
-        for num_rows in [0, 1, 63, 64, 65, 500] {
-            let rows = rows_with_ties(&mut random, num_rows);
-            let half = num_rows as u32 / 2;
-            let ranges = vec![3..7, 20..20, 21..half.max(21)];
-            let queries: Vec<Vec<f32>> = (0..7)
-                .map(|_| (0..DIMENSIONS).map(|_| random.below(3) as f32).collect())
-                .collect();
-            let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
-            for allowed in [
-                Allowed::All,
-                Allowed::Ranks(ranges),
-                Allowed::Ranks(Vec::new()),
-            ] {
-                for (threads, top_k) in [(1, 0), (1, 1), (2, 10), (3, 1000)] {
-                    let found = rows.search_sieved(threads, &queries, top_k, &allowed);
-                    for (query, found) in queries.iter().zip(found) {
-                        assert_eq!(found, sorted(&rows, query, top_k, &allowed));
-                    }
-                }
-                for (isa, threads, top_k) in cases() {
-                    let found = rows.search_on(isa, threads, &queries, top_k, &allowed);
-                    for (query, found) in queries.iter().zip(found) {
-                        // Small integers: every order of summation gives the same score.
-                        assert_eq!(found, sorted(&rows, query, top_k, &allowed));
-                        let alone = rows.search_on(isa, threads, &[query], top_k, &allowed);
-                        assert_eq!(alone, [found]);
-                    }
-                }
-            }
-        }
-    }
-
-    fn cases() -> impl Iterator<Item = (Isa, usize, usize)> {
-        let counts = [(1, 0), (1, 1), (2, 10), (3, 1000)];
-        Isa::available().flat_map(move |isa| counts.map(|(threads, top_k)| (isa, threads, top_k)))
-    }
-
-    #[test]
-    fn only_vectors_off_unit_length_are_scaled() {
-        let unit = |vector: &[f32]| to_unit(vector, 2, "notes", &|| "it".into());
-        assert_eq!(unit(&[0.6, 0.8]).unwrap(), None);
-        assert_eq!(unit(&[3.0, 4.0]).unwrap(), Some(vec![0.6, 0.8]));
-        assert_eq!(unit(&[f32::MAX, 0.0]).unwrap(), Some(vec![1.0, 0.0]));
-        assert_eq!(unit(&[1e-45, 0.0]).unwrap(), Some(vec![1.0, 0.0]));
-    }
-}
+mod tests;

@@ -2,8 +2,10 @@
 
 use rusqlite::Connection;
 
+use super::packed::{packed_path, packed_token};
 use super::read::to_floats;
 use super::{Collection, text};
+use crate::rows::file;
 use crate::{Error, Result};
 
 /// What [`Collection::check`] found.
@@ -49,7 +51,8 @@ const RULES: [(&str, &str); 5] = [
 
 impl Collection {
     /// Reads the whole file and says what disagrees: pages and indexes (SQLite's `quick_check`),
-    /// chunks, documents, vectors and text index with each other, and the values of every vector.
+    /// chunks, documents, vectors, text index and packed rows with each other, and the values of every
+    /// vector.
     ///
     /// # Errors
     ///
@@ -76,14 +79,45 @@ impl Collection {
                     &text::disagreeing(&state)?,
                 ));
             }
+            problems.extend(self.check_packed(&state)?);
             Ok(CheckReport { problems })
         })
+    }
+
+    /// What of the file of packed rows is not as it was written, or not as in the collection.
+    fn check_packed(&self, state: &Connection) -> rusqlite::Result<Vec<String>> {
+        let dimensions = self.info.space.dimensions;
+        let path = packed_path(&self.path);
+        let Some(token) = packed_token(state)? else {
+            return Ok(Vec::new());
+        };
+        if !file::verify(&path, token, dimensions) {
+            return Ok(vec![format!("`{}` is damaged", path.display())]);
+        }
+        let Some((ids, rows)) = file::read(&path, token, dimensions) else {
+            return Ok(Vec::new());
+        };
+        let mut select = state.prepare("SELECT chunk, vector FROM vectors ORDER BY chunk")?;
+        let mut vectors = select.query([])?;
+        let mut bad = Vec::new();
+        while let Some(vector) = vectors.next()? {
+            let id = vector.get(0)?;
+            let blob = vector.get_ref(1)?.as_blob().unwrap_or_default();
+            let Ok(row) = ids.binary_search(&id) else {
+                continue;
+            };
+            if !to_floats(blob).eq(rows.row(row).iter().copied()) {
+                bad.push(id);
+            }
+        }
+        let rule = "packed vectors that are not those of their chunks";
+        Ok(describe(rule, &bad).into_iter().collect())
     }
 }
 
 impl Collection {
-    /// Makes anew what is derived from documents and vectors (SQLite's own indexes and the text
-    /// index), whole or not at all; then says what [`Collection::check`] still finds.
+    /// Makes anew what is derived from documents and vectors (SQLite's own indexes, the text index
+    /// and the packed rows); then says what [`Collection::check`] still finds.
     ///
     /// Documents, chunks and vectors are never touched: what is lost of them comes back by indexing
     /// their source again.
@@ -93,9 +127,12 @@ impl Collection {
     /// If the file is too damaged to be read, or cannot be written.
     pub fn repair(&self) -> Result<CheckReport> {
         self.write(|connection| {
-            connection.execute_batch("REINDEX")?;
+            connection.execute_batch("REINDEX; DELETE FROM derived;")?;
             text::rebuild(connection)
         })?;
+        // The rows in memory may be those of the damaged file.
+        self.forget_packed();
+        self.pack_if_it_pays()?;
         self.check()
     }
 

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use super::Collection;
+use super::packed::Packed;
 use super::read::{read_hit, to_floats};
-use super::search::Packed;
 use super::text::TextQuery;
 use crate::document::{Filter, Hit};
 use crate::rows::Allowed;

@@ -1,7 +1,7 @@
 //! A collection on disk: one SQLite file with documents, chunks and vectors.
 //!
-//! `open` makes or opens the file, `write` replaces documents whole, `search` keeps the vectors
-//! packed in memory and finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
+//! `open` makes or opens the file, `write` replaces documents whole, `packed` keeps the
+//! vectors side by side in memory, `search` finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
 //! what both found, `check` proves that the file agrees with itself.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
@@ -12,6 +12,7 @@ pub(crate) mod open;
 mod write;
 mod read;
 mod text;
+mod packed;
 mod search;
 mod hybrid;
 mod check;
@@ -29,8 +30,8 @@ use serde_json::Value;
 pub use self::check::CheckReport;
 pub use self::hybrid::Fusion;
 pub(crate) use self::open::MAX_DIMENSIONS;
+use self::packed::Reader;
 pub(crate) use self::read::to_floats;
-use self::search::Reader;
 use crate::{ErrorKind, Result};
 
 /// How long an operation waits for another process before it gives up.
@@ -80,7 +81,7 @@ pub struct Statistics {
     pub num_tokens: u64,
     /// Width of the vectors.
     pub dimensions: usize,
-    /// Bytes on disk, the write-ahead log included.
+    /// Bytes on disk, the write-ahead log and the packed rows included.
     pub num_bytes: u64,
 }
 

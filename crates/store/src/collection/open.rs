@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 use serde_json::Value;
 
+use super::packed::Reader;
 use super::schema::{self, Contents};
-use super::search::Reader;
 use super::{BUSY_TIMEOUT, Collection, CollectionInfo, CollectionOptions, Space, text};
 use crate::{Error, ErrorKind, Result};
 

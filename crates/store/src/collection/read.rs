@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 
 use super::open::log_path;
+use super::packed::packed_path;
 use super::{Collection, Statistics};
 use crate::document::{Chunk, Document, DocumentInfo, Hit};
 use crate::{Error, Result};
@@ -128,7 +129,8 @@ impl Collection {
             })
         })?;
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-        let num_bytes = size(&self.path) + size(&log_path(&self.path));
+        let paths = [&self.path, &log_path(&self.path), &packed_path(&self.path)];
+        let num_bytes = paths.into_iter().map(|path| size(path)).sum();
         let dimensions = self.info.space.dimensions;
         Ok(Statistics {
             num_documents,

@@ -13,7 +13,8 @@ pub(crate) const APPLICATION_ID: u32 = 0x574E_5949;
 /// The version of the tables below, kept as `user_version`.
 ///
 /// 1: documents, chunks, vectors. 2: the full-text index beside them (`text`).
-pub(crate) const SCHEMA_VERSION: u32 = 2;
+/// 3: what marks the files beside it that are derived of it (`packed`).
+pub(crate) const SCHEMA_VERSION: u32 = 3;
 
 /// What is in the file that was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +137,11 @@ pub(crate) fn upgrade(connection: &Connection, version: u32) -> rusqlite::Result
     if version < 2 {
         connection.execute_batch(text::TABLES)?;
         text::rebuild(connection)?;
+    }
+    if version < 3 {
+        connection.execute_batch(
+            "CREATE TABLE derived (name TEXT PRIMARY KEY, token INTEGER NOT NULL) STRICT;",
+        )?;
     }
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }

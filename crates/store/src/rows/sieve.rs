@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::thread;
 
-use super::{Allowed, Best, Candidate};
-use crate::codes::{BLOCK, Bounds, Codes, QueryCodes};
+use super::{Allowed, Best, Candidate, Rows};
+use crate::codes::{BLOCK, Bounds, QueryCodes};
 
 /// Queries that share one reading of a block: their sums and the block fit the 32 registers.
 const GROUP: usize = 8;
@@ -17,8 +17,7 @@ const MANY: usize = 1024;
 
 /// One pass over the codes for all queries.
 pub(super) struct Sieve<'a> {
-    codes: &'a Codes,
-    ranks: &'a [u32],
+    rows: &'a Rows,
     queries: Vec<QueryCodes>,
     top_k: usize,
     allowed: &'a Allowed,
@@ -37,15 +36,13 @@ struct Kept {
 
 impl<'a> Sieve<'a> {
     pub(super) fn new(
-        codes: &'a Codes,
-        ranks: &'a [u32],
+        rows: &'a Rows,
         queries: &[&[f32]],
         top_k: usize,
         allowed: &'a Allowed,
     ) -> Self {
         Self {
-            codes,
-            ranks,
+            rows,
             queries: queries.iter().map(|query| QueryCodes::new(query)).collect(),
             top_k,
             allowed,
@@ -54,7 +51,7 @@ impl<'a> Sieve<'a> {
 
     /// For each query the rows that can be among its best.
     pub(super) fn run(&self, threads: usize) -> Vec<Vec<usize>> {
-        let blocks = self.codes.blocks();
+        let blocks = self.rows.codes.blocks();
         let share = blocks.div_ceil(threads.max(1));
         let part = |index: usize| (index * share).min(blocks)..((index + 1) * share).min(blocks);
         let parts = thread::scope(|scope| {
@@ -107,7 +104,7 @@ impl<'a> Sieve<'a> {
         kept: &mut [Kept],
     ) {
         for block in blocks {
-            let bounds = self.codes.bounds(block, queries);
+            let bounds = self.rows.codes.bounds(block, queries);
             for (bounds, kept) in bounds.iter().zip(&mut *kept) {
                 self.offer(block, bounds, kept);
             }
@@ -123,11 +120,10 @@ impl<'a> Sieve<'a> {
         if !any {
             return;
         }
-        for (lane, row) in self.codes.rows(block).enumerate() {
+        for (lane, row) in self.rows.codes.rows(block).enumerate() {
             let (lower, upper) = (bounds.lower[lane], bounds.upper[lane]);
-            let rank = self.ranks[row];
-            if upper >= kept.threshold && self.allowed.contains(rank) {
-                kept.offer(lower, upper, rank, row);
+            if upper >= kept.threshold && self.rows.allows(self.allowed, row) {
+                kept.offer(lower, upper, self.rows.ranks[row], row);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use wenyi_store::{Collection, NewDocument};
+use wenyi_store::{Collection, Filter, NewDocument};
 
 use crate::fixtures::{assert_clean, document, options, place};
 use crate::random::Random;
@@ -84,6 +84,9 @@ fn run_and_kill(path: &Path, start: u64, after: usize, pause: Duration) -> u64 {
 fn reopened(path: &Path, acknowledged_next: u64) -> u64 {
     let collection = Collection::open_or_create(path, &options(4)).unwrap();
     assert_clean(&collection);
+    let found = collection.search(&[0.5; 4], 1000, &Filter::default());
+    let num_chunks = collection.statistics().unwrap().num_chunks;
+    assert_eq!(found.unwrap().len() as u64, num_chunks);
     let documents = collection.documents().unwrap();
     let state: State = documents
         .iter()
@@ -115,6 +118,10 @@ fn child() {
             .iter()
             .map(|path| new_document(path, number))
             .collect();
+        // Packed rows come and go beside: they are derived, but must never lie.
+        if number % 3 == 0 {
+            collection.pack().unwrap();
+        }
         if documents.is_empty() {
             collection.remove_documents(&removed).unwrap();
         } else {

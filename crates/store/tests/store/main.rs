@@ -10,6 +10,7 @@ mod keeps;
 mod text;
 mod conformance;
 mod model;
+mod packed;
 mod concurrency;
 mod kill;
 mod refuses;

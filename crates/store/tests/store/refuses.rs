@@ -76,13 +76,13 @@ fn a_newer_schema() {
     let (_folder, path) = place();
     drop(made(&path));
     let other = Connection::open(&path).unwrap();
-    other.execute_batch("PRAGMA user_version = 3").unwrap();
+    other.execute_batch("PRAGMA user_version = 4").unwrap();
     drop(other);
     for error in open_errors(&path) {
         match error.kind() {
             ErrorKind::NewerSchema {
-                supported: 2,
-                received: 3,
+                supported: 3,
+                received: 4,
                 ..
             } => {}
             other => panic!("{other:?}"),
