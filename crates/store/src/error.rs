@@ -223,6 +223,18 @@ pub enum ErrorKind {
         /// Which vector.
         subject: String,
     },
+    /// A graph cannot have so few or so many links a row.
+    #[error("a graph with {m} links a row was asked for, expected 2 to 256")]
+    GraphOptions {
+        /// As asked for.
+        m: usize,
+    },
+    /// A graph is made of packed rows, of which a small collection has none.
+    #[error("collection `{collection}` has too few vectors for a graph")]
+    TooFewForGraph {
+        /// Its name.
+        collection: String,
+    },
     /// A document's chunks and vectors differ in number.
     #[error("`{document}` has {chunks} chunks and {vectors} vectors")]
     VectorCount {
@@ -366,6 +378,10 @@ impl ErrorKind {
             }
             Self::NotFinite { .. } | Self::ZeroVector { .. } => {
                 "the vector comes from a broken model or reply; embed the text again".into()
+            }
+            Self::GraphOptions { .. } => "take 16, or 32 for higher recall".into(),
+            Self::TooFewForGraph { .. } => {
+                "search it without: it is exact and quick until some 100,000 vectors".into()
             }
             Self::Filter { .. } => "write for example `{\"must\": [{\"key\": \"lang\", \"match\": \
                                     {\"value\": \"zh\"}}]}`"

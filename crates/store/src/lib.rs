@@ -31,3 +31,4 @@ pub use document::{Chunk, Document, DocumentInfo, Filter, Hit, NewDocument};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::Conditions;
 pub use memory::{MemoryCollection, Point, ScoredPoint};
+pub use rows::graph::{GraphInfo, GraphOptions};

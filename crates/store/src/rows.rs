@@ -1,7 +1,9 @@
 //! The packed rows and the exact scan over them: the part that memory and disk share.
 
 mod column;
+mod sections;
 pub(crate) mod file;
+pub(crate) mod graph;
 mod sieve;
 
 use std::cmp::Ordering;
@@ -11,6 +13,7 @@ use std::ops::Range;
 use std::thread;
 
 pub(crate) use self::column::Column;
+use self::graph::Graph;
 use self::sieve::Sieve;
 use crate::codes::{Codes, has_vnni};
 use crate::distance::{GROUP, Isa};
@@ -34,6 +37,19 @@ const SIEVED_ROWS: usize = 4096;
 /// A search for more than this share of all rows reads most of them in f32 anyway.
 const SIEVED_SHARE: usize = 64;
 
+/// A filter that lets through less than this share of the rows is answered exactly: a walk would
+/// pass many rows for each that it may keep, and the few are scanned quickly.
+const GRAPH_SHARE: f64 = 0.1;
+
+/// For more results than this a walk is hardly quicker than the scan.
+const GRAPH_TOP_K: usize = 256;
+
+/// If more than one in so many rows came after the graph, all are scanned.
+const GRAPH_BEHIND: usize = 8;
+
+/// Walks that make a second thread worth its start: some 0.1 ms each.
+const QUERIES_PER_THREAD: usize = 4;
+
 /// The closest rows of one query: `(score, row)`, best first.
 pub(crate) type Nearest = Vec<(f32, usize)>;
 
@@ -56,6 +72,17 @@ impl Allowed {
             }
         }
         Self::Ranks(ranges)
+    }
+
+    /// The part of `num_rows` rows that it may let through.
+    fn share(&self, num_rows: usize) -> f64 {
+        match self {
+            Self::All => 1.0,
+            Self::Ranks(ranges) => {
+                let allowed: usize = ranges.iter().map(|range| range.len()).sum();
+                allowed as f64 / num_rows.max(1) as f64
+            }
+        }
     }
 
     #[inline]
@@ -82,6 +109,8 @@ pub(crate) struct Rows {
     /// The mapped rows that are no longer there.
     removed: Vec<bool>,
     codes: Codes,
+    /// Over the mapped rows.
+    graph: Option<Graph>,
 }
 
 impl Rows {
@@ -204,9 +233,37 @@ impl Rows {
         compact
     }
 
+    /// Searches through this graph of the mapped rows from now on.
+    pub(crate) fn set_graph(&mut self, graph: Option<Graph>) {
+        self.graph = graph;
+    }
+
+    /// The `top_k` rows closest to each query among the allowed ones: best first, equal scores by
+    /// rank. All of them, or nearly all if there is a graph and it is quicker.
+    pub(crate) fn search(
+        &self,
+        queries: &[&[f32]],
+        top_k: usize,
+        allowed: &Allowed,
+    ) -> Vec<Nearest> {
+        let share = allowed.share(self.len());
+        let behind = self.len() - self.base;
+        match &self.graph {
+            Some(graph)
+                if share >= GRAPH_SHARE
+                    && top_k <= GRAPH_TOP_K
+                    && behind <= self.base / GRAPH_BEHIND =>
+            {
+                let search = |query: &&[f32]| graph.search(self, query, top_k, share, allowed);
+                in_parallel(queries, &search)
+            }
+            _ => self.search_exact(queries, top_k, allowed),
+        }
+    }
+
     /// The `top_k` rows closest to each query among the allowed ones: best first, equal scores by
     /// rank.
-    pub(crate) fn search(
+    pub(crate) fn search_exact(
         &self,
         queries: &[&[f32]],
         top_k: usize,
@@ -318,6 +375,26 @@ impl Rows {
         }
         all.into_iter().map(Best::into_nearest).collect()
     }
+}
+
+/// The answers to all queries, on all cores if there are enough of them.
+fn in_parallel(queries: &[&[f32]], search: &(impl Fn(&&[f32]) -> Nearest + Sync)) -> Vec<Nearest> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.min(queries.len() / QUERIES_PER_THREAD).max(1);
+    let share = queries.len().div_ceil(threads).max(1);
+    let mut shares = queries.chunks(share);
+    let own = shares.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let others: Vec<_> = shares
+            .map(|share| scope.spawn(move || share.iter().map(search).collect::<Vec<_>>()))
+            .collect();
+        let mut found: Vec<Nearest> = own.iter().map(search).collect();
+        for other in others {
+            let more = other.join();
+            found.extend(more.expect("a walk does not panic; this is a bug"));
+        }
+        found
+    })
 }
 
 /// One pass over some of the rows for all queries.

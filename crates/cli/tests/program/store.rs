@@ -122,6 +122,46 @@ fn an_indexed_collection_is_copied_as_points() {
 }
 
 #[test]
+fn a_graph_is_made_shown_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let docs = folder.path().join("docs");
+    fs::create_dir(&docs).unwrap();
+    for number in 0..40 {
+        let text = format!("# Note {number}\n\nThe moon of night {number} is bright.\n");
+        fs::write(docs.join(format!("{number}.md")), text).unwrap();
+    }
+    let database = folder.path().join("notes.db");
+    let database = database.to_str().unwrap();
+    let mut index = wenyi();
+    index
+        .args(["index", "--model"])
+        .arg(fixture("bert"))
+        .arg(&docs);
+    run(index.args(["--collection", database])).succeeded();
+    let info = || {
+        run(&mut store(&["info", database, "--json"]))
+            .succeeded()
+            .json()
+    };
+    assert_eq!(
+        (&info()["packed"], &info()["graph"]),
+        (&json!(0), &Value::Null)
+    );
+    let graph = run(&mut store(&["graph", database, "--m", "8", "--json"]))
+        .succeeded()
+        .json();
+    assert_eq!((&graph["m"], &graph["vectors"]), (&json!(8), &json!(32)));
+    assert!(graph["recall_at_10"].as_f64().unwrap() > 0.9, "{graph}");
+    assert_eq!(info()["graph"], graph);
+    run(&mut store(&["check", database])).succeeded();
+    let table = run(&mut store(&["info", database])).succeeded().stdout;
+    assert!(table.contains("graph of 32 vectors"), "{table}");
+    run(&mut store(&["graph", database, "--m", "1"])).failed(2, &["2 to 256", "hint:"]);
+    run(&mut store(&["graph", database, "--remove"])).succeeded();
+    assert_eq!(info()["graph"], Value::Null);
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let at = |rest| url(folder.path(), rest);

@@ -2,10 +2,11 @@
 
 use rusqlite::Connection;
 
-use super::packed::{packed_path, packed_token};
+use super::packed::{graph_path, packed_path, packed_token};
 use super::read::to_floats;
 use super::{Collection, text};
 use crate::rows::file;
+use crate::rows::graph::Graph;
 use crate::{Error, Result};
 
 /// What [`Collection::check`] found.
@@ -94,6 +95,10 @@ impl Collection {
         if !file::verify(&path, token, dimensions) {
             return Ok(vec![format!("`{}` is damaged", path.display())]);
         }
+        let graph = graph_path(&self.path);
+        if !Graph::verify(&graph, token) {
+            return Ok(vec![format!("`{}` is damaged", graph.display())]);
+        }
         let Some((ids, rows)) = file::read(&path, token, dimensions) else {
             return Ok(Vec::new());
         };
@@ -126,6 +131,7 @@ impl Collection {
     ///
     /// If the file is too damaged to be read, or cannot be written.
     pub fn repair(&self) -> Result<CheckReport> {
+        let graph = self.graph_info()?;
         self.write(|connection| {
             connection.execute_batch("REINDEX; DELETE FROM derived;")?;
             text::rebuild(connection)
@@ -133,6 +139,9 @@ impl Collection {
         // The rows in memory may be those of the damaged file.
         self.forget_packed();
         self.pack_if_it_pays()?;
+        if let Some(graph) = graph {
+            self.build_graph(graph.options())?;
+        }
         self.check()
     }
 

@@ -1,7 +1,8 @@
 //! A collection on disk: one SQLite file with documents, chunks and vectors.
 //!
 //! `open` makes or opens the file, `write` replaces documents whole, `packed` keeps the
-//! vectors side by side in memory, `search` finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
+//! vectors side by side in memory, `graph` finds a way through a great many,
+//! `search` finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
 //! what both found, `check` proves that the file agrees with itself.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
@@ -13,6 +14,7 @@ mod write;
 mod read;
 mod text;
 mod packed;
+mod graph;
 mod search;
 mod hybrid;
 mod check;

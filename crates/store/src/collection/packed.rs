@@ -17,6 +17,7 @@ use super::Collection;
 use super::read::{json, to_floats};
 use crate::document::Filter;
 use crate::filter::Conditions;
+use crate::rows::graph::Graph;
 use crate::rows::{Allowed, Rows, file};
 use crate::{Error, ErrorKind, Result};
 
@@ -68,12 +69,13 @@ impl Collection {
     /// If the collection or the file beside it cannot be written.
     pub fn pack(&self) -> Result<usize> {
         let at = |error| Error::sqlite(&self.path, error);
+        let graph = self.graph_info()?;
         self.remove_left_over();
         let new = self.with_state(|state, packed| {
             let random = state.query_row("SELECT random()", [], |row| row.get::<_, i64>(0));
             let token = random.map_err(at)?;
             let mut path = self.path.clone().into_os_string();
-            path.push(format!("-vectors-{token:x}"));
+            path.push(format!("-{token:x}.new"));
             let new = NewFile {
                 earlier: packed_token(state).map_err(at)?,
                 token,
@@ -91,6 +93,10 @@ impl Collection {
         let (new, num_rows) = new?;
         self.put_in_place(&new).map_err(at)?;
         self.forget_packed();
+        if let Some(graph) = graph {
+            // It was one of the rows as they were.
+            self.make_graph(graph.options())?;
+        }
         Ok(num_rows)
     }
 
@@ -118,13 +124,16 @@ impl Collection {
         let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else {
             return;
         };
-        let prefix = format!("{}-vectors-", name.to_string_lossy());
+        let prefix = format!("{}-", name.to_string_lossy());
         let is_old = |file: &DirEntry| {
             let modified = file.metadata().and_then(|metadata| metadata.modified());
             modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFT_OVER))
         };
         for file in folder.read_dir().into_iter().flatten().flatten() {
-            if file.file_name().to_string_lossy().starts_with(&prefix) && is_old(&file) {
+            if file.file_name().to_string_lossy().starts_with(&prefix)
+                && file.path().extension().is_some_and(|end| end == "new")
+                && is_old(&file)
+            {
                 let _ = std::fs::remove_file(file.path());
             }
         }
@@ -185,6 +194,13 @@ impl Drop for NewFile {
     }
 }
 
+/// The file of the graph of the collection at `path`.
+pub(super) fn graph_path(path: &Path) -> PathBuf {
+    let mut graph = path.as_os_str().to_owned();
+    graph.push("-graph");
+    graph.into()
+}
+
 /// The file of packed rows of the collection at `path`.
 pub(super) fn packed_path(path: &Path) -> PathBuf {
     let mut packed = path.as_os_str().to_owned();
@@ -235,6 +251,8 @@ impl Packed {
                 file::read(&packed_path(path), token, self.rows.dimensions())
         {
             (self.chunk_ids, self.rows) = (chunk_ids, rows);
+            self.rows
+                .set_graph(Graph::read(&graph_path(path), token, &self.rows));
             if self.refresh(state, path).is_ok() {
                 return Ok(());
             }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 
 use super::open::log_path;
-use super::packed::packed_path;
+use super::packed::{graph_path, packed_path};
 use super::{Collection, Statistics};
 use crate::document::{Chunk, Document, DocumentInfo, Hit};
 use crate::{Error, Result};
@@ -129,7 +129,8 @@ impl Collection {
             })
         })?;
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-        let paths = [&self.path, &log_path(&self.path), &packed_path(&self.path)];
+        let derived = [packed_path(&self.path), graph_path(&self.path)];
+        let paths = [&self.path, &log_path(&self.path), &derived[0], &derived[1]];
         let num_bytes = paths.into_iter().map(|path| size(path)).sum();
         let dimensions = self.info.space.dimensions;
         Ok(Statistics {

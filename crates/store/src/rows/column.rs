@@ -26,7 +26,9 @@ pub(super) fn map(file: &File) -> io::Result<Arc<MmapRaw>> {
 pub(crate) trait Plain: Copy + Default + 'static {}
 impl Plain for u8 {}
 impl Plain for f32 {}
+impl Plain for i32 {}
 impl Plain for i64 {}
+impl Plain for u32 {}
 
 /// Numbers that lie in a map. Each is in one section only.
 pub(super) struct Section<T> {

@@ -1,115 +1,21 @@
-//! Packed rows in a file beside the database, which is mapped instead of read.
+//! Packed rows in a file beside the database, marked by a token of the database (`sections`).
 //!
-//! The file is derived: whoever opens it knows by a token, kept in the database, that it was made
-//! of this very database, and reads from the database what came later. Without it, or if it does
-//! not agree with its own header, everything is read from the database.
+//! Who opens it reads from the database what came later. Without it, or if it does not agree with
+//! itself, everything is read from the database.
 //!
-//! It is written under another name, synced, and renamed, so it is whole or not there. It is never
-//! changed in place: who has it mapped keeps the earlier one.
-//!
-//! Layout, little-endian: a page of [`Header`], then five sections that start at whole pages: the
-//! ids of the rows, ascending (i64), their values (f32), and their codes, scales and errors as
-//! [`Codes`] keeps them.
+//! Sections: the ids of the rows, ascending (i64), their values (f32), and their codes, scales and
+//! errors as [`Codes`] keeps them.
 
-#![expect(
-    unsafe_code,
-    reason = "sections of a map must be told not to overlap, which the layout sees to"
-)]
-
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, Write};
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
-
-use memmap2::MmapRaw;
 
 use super::Rows;
-use super::column::{self, Column, Plain, Section};
+use super::column::Column;
+use super::sections::{self, Header, Mapped, NUM_FIELDS, bytes_of};
 use crate::codes::{BLOCK, Codes};
 
-const MAGIC: [u8; 8] = *b"WENYIROW";
-const VERSION: u32 = 1;
-
-/// Sections start at multiples of this: a page of memory.
-const PAGE: usize = 4096;
-
-const NUM_SECTIONS: usize = 5;
-
-/// What the file says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Header {
-    token: i64,
-    dimensions: usize,
-    num_rows: usize,
-    /// CRC-32 of each section.
-    checksums: [u32; NUM_SECTIONS],
-}
-
-/// Where the sections lie: `(offset, bytes)` of each, in order.
-fn layout(dimensions: usize, num_rows: usize) -> Option<[(usize, usize); NUM_SECTIONS]> {
-    let codes = num_rows.checked_mul(Codes::bytes_a_row(dimensions))?;
-    let sizes = [
-        num_rows.checked_mul(8)?,
-        num_rows.checked_mul(dimensions)?.checked_mul(4)?,
-        codes,
-        num_rows * 4,
-        num_rows * 4,
-    ];
-    let mut offset = PAGE;
-    let mut sections = [(0, 0); NUM_SECTIONS];
-    for (section, size) in sections.iter_mut().zip(sizes) {
-        *section = (offset, size);
-        offset = offset.checked_add(size)?.checked_next_multiple_of(PAGE)?;
-    }
-    Some(sections)
-}
-
-/// Bytes of the header without its own checksum.
-const HEADER_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 4 * NUM_SECTIONS;
-
-impl Header {
-    fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(VERSION.to_le_bytes());
-        bytes.extend((self.dimensions as u32).to_le_bytes());
-        bytes.extend((self.num_rows as u64).to_le_bytes());
-        bytes.extend(self.token.to_le_bytes());
-        for checksum in self.checksums {
-            bytes.extend(checksum.to_le_bytes());
-        }
-        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-        bytes
-    }
-
-    /// `None` if these are not the bytes of a header of this version.
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut rest = bytes;
-        if take::<8>(&mut rest)? != MAGIC || u32::from_le_bytes(take(&mut rest)?) != VERSION {
-            return None;
-        }
-        let dimensions = u32::from_le_bytes(take(&mut rest)?) as usize;
-        let num_rows = usize::try_from(u64::from_le_bytes(take(&mut rest)?)).ok()?;
-        let token = i64::from_le_bytes(take(&mut rest)?);
-        let mut checksums = [0; NUM_SECTIONS];
-        for checksum in &mut checksums {
-            *checksum = u32::from_le_bytes(take(&mut rest)?);
-        }
-        let header = Self {
-            token,
-            dimensions,
-            num_rows,
-            checksums,
-        };
-        let checksum = u32::from_le_bytes(take(&mut rest)?);
-        (checksum == crc32fast::hash(bytes.get(..HEADER_BYTES)?)).then_some(header)
-    }
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (first, others) = rest.split_first_chunk::<N>()?;
-    *rest = others;
-    Some(*first)
-}
+/// With the version of the layout.
+const MAGIC: [u8; 8] = *b"WENYIRW1";
 
 /// Writes the live rows to `path`, of which there are `ids`; says how many. They are a multiple of
 /// a block of codes: the last few stay with the database.
@@ -124,131 +30,84 @@ pub(crate) fn write(path: &Path, token: i64, ids: &[i64], rows: &Rows) -> io::Re
     };
     debug_assert_eq!(ids.len(), rows.len());
     let num_rows = rows.len() / BLOCK * BLOCK;
-    let too_large = || io::Error::from(io::ErrorKind::FileTooLarge);
-    let sections = layout(rows.dimensions, num_rows).ok_or_else(too_large)?;
-    let mut checksums = [0; NUM_SECTIONS];
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    let (codes, scales, errors) = rows.codes.columns();
-    let mut write = |section: usize, parts: &[&[u8]]| -> io::Result<()> {
-        let (offset, mut left) = sections[section];
-        file.seek(io::SeekFrom::Start(offset as u64))?;
-        let mut checksum = crc32fast::Hasher::new();
-        for part in parts {
-            let part = &part[..left.min(part.len())];
-            checksum.update(part);
-            file.write_all(part)?;
-            left -= part.len();
-        }
-        checksums[section] = checksum.finalize();
-        Ok(())
-    };
-    let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    write(0, &[&ids])?;
-    write(1, &rows.values.parts().map(to_bytes))?;
-    write(2, &codes.parts())?;
-    write(3, &scales.parts().map(to_bytes))?;
-    write(4, &errors.parts().map(to_bytes))?;
+    let mut fields = [0; NUM_FIELDS];
+    fields[..2].copy_from_slice(&[rows.dimensions as u64, num_rows as u64]);
     let header = Header {
+        magic: MAGIC,
         token,
-        dimensions: rows.dimensions,
-        num_rows,
-        checksums,
+        fields,
     };
-    file.rewind()?;
-    file.write_all(&header.to_bytes())?;
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    let (last, bytes) = sections[NUM_SECTIONS - 1];
-    file.set_len((last + bytes) as u64)?;
-    file.sync_all()?;
+    let (codes, scales, errors) = rows.codes.columns();
+    let bytes_a_row = Codes::bytes_a_row(rows.dimensions);
+    let values = first(rows.values.parts(), num_rows * rows.dimensions);
+    let codes = first(codes.parts(), num_rows * bytes_a_row);
+    let scales = first(scales.parts(), num_rows);
+    let errors = first(errors.parts(), num_rows);
+    sections::write(
+        path,
+        &header,
+        &[
+            &[bytes_of(&ids[..num_rows])],
+            &values.map(bytes_of),
+            &codes,
+            &scales.map(bytes_of),
+            &errors.map(bytes_of),
+        ],
+    )?;
     Ok(num_rows)
 }
 
-/// The numbers as they lie in memory, which is little-endian wherever files are written.
-fn to_bytes(values: &[f32]) -> &[u8] {
-    // SAFETY: an f32 is four bytes, and every byte may be looked at.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+/// The first `len` numbers of two parts.
+fn first<T>([base, tail]: [&[T]; 2], len: usize) -> [&[T]; 2] {
+    let in_base = len.min(base.len());
+    [&base[..in_base], &tail[..len - in_base]]
 }
 
-/// A file that agrees with its header.
-struct Mapped {
-    header: Header,
-    sections: [(usize, usize); NUM_SECTIONS],
-    map: Arc<MmapRaw>,
-}
-
-impl Mapped {
-    /// `None` if there is no file of this token and width.
-    fn open(path: &Path, token: i64, dimensions: usize) -> Option<Self> {
-        if cfg!(target_endian = "big") {
-            return None;
-        }
-        let mut file = File::open(path).ok()?;
-        let mut bytes = [0; HEADER_BYTES + 4];
-        file.read_exact(&mut bytes).ok()?;
-        let header = Header::from_bytes(&bytes)?;
-        let sections = layout(dimensions, header.num_rows)?;
-        let (last, bytes) = sections[NUM_SECTIONS - 1];
-        let is_whole = file.metadata().ok()?.len() == (last + bytes) as u64;
-        let is_ours = (header.token, header.dimensions) == (token, dimensions);
-        let fits = u32::try_from(header.num_rows).is_ok() && header.num_rows.is_multiple_of(BLOCK);
-        (is_whole && is_ours && fits).then_some(())?;
-        let map = column::map(&file).ok()?;
-        Some(Self {
-            header,
-            sections,
-            map,
-        })
-    }
-
-    fn section<T: Plain>(&self, section: usize) -> Option<Section<T>> {
-        let (offset, bytes) = self.sections[section];
-        // SAFETY: the layout's sections do not overlap, and each is asked for once.
-        unsafe { Section::new(&self.map, offset, bytes / size_of::<T>()) }
-    }
+fn open(path: &Path, token: i64, dimensions: usize) -> Option<(Mapped, usize)> {
+    let mapped = Mapped::open(path, MAGIC, token)?;
+    let [width, num_rows, ..] = mapped.header.fields;
+    let num_rows = usize::try_from(num_rows).ok()?;
+    let fits = u32::try_from(num_rows).is_ok() && num_rows.is_multiple_of(BLOCK);
+    (fits && width == dimensions as u64).then_some((mapped, num_rows))
 }
 
 /// The ids and rows of the file at `path`; `None` if there is none with this token, or it is torn.
 /// The ids are verified at once, the rest by [`verify`].
 pub(crate) fn read(path: &Path, token: i64, dimensions: usize) -> Option<(Vec<i64>, Rows)> {
-    let mapped = Mapped::open(path, token, dimensions)?;
-    let ids = mapped.section::<i64>(0)?;
-    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    let ascend = ids.windows(2).all(|pair| pair[0] < pair[1]);
-    (ascend && crc32fast::hash(&bytes) == mapped.header.checksums[0]).then_some(())?;
-    let num_rows = mapped.header.num_rows;
+    let (mapped, num_rows) = open(path, token, dimensions)?;
+    mapped.is_section_sound(0).then_some(())?;
+    let ids = mapped.section::<i64>(0, num_rows)?;
+    ids.windows(2).all(|pair| pair[0] < pair[1]).then_some(())?;
+    let num_codes = num_rows.checked_mul(Codes::bytes_a_row(dimensions))?;
     let codes = Codes::mapped(
         dimensions,
         num_rows,
-        Column::mapped(mapped.section(2)?),
-        Column::mapped(mapped.section(3)?),
-        Column::mapped(mapped.section(4)?),
+        Column::mapped(mapped.section(2, num_codes)?),
+        Column::mapped(mapped.section(3, num_rows)?),
+        Column::mapped(mapped.section(4, num_rows)?),
     );
+    let num_values = num_rows.checked_mul(dimensions)?;
     let rows = Rows {
         dimensions,
         base: num_rows,
-        values: Column::mapped(mapped.section(1)?),
+        values: Column::mapped(mapped.section(1, num_values)?),
         ranks: (0..num_rows as u32).collect(),
         removed: vec![false; num_rows],
         codes,
+        graph: None,
     };
     Some((ids.to_vec(), rows))
 }
 
 /// The number of rows in the file at `path`; `None` if there is none with this token.
 pub(crate) fn num_rows(path: &Path, token: i64, dimensions: usize) -> Option<usize> {
-    Mapped::open(path, token, dimensions).map(|mapped| mapped.header.num_rows)
+    open(path, token, dimensions).map(|(_, num_rows)| num_rows)
 }
 
 /// Reads the whole file and says whether it is what was written; true without a file of this
 /// token, for then nobody reads one.
 pub(crate) fn verify(path: &Path, token: i64, dimensions: usize) -> bool {
-    let Some(mapped) = Mapped::open(path, token, dimensions) else {
-        return true;
-    };
-    (0..NUM_SECTIONS).all(|section| {
-        let bytes = mapped.section::<u8>(section);
-        bytes.is_some_and(|bytes| crc32fast::hash(&bytes) == mapped.header.checksums[section])
-    })
+    open(path, token, dimensions).is_none_or(|(mapped, _)| mapped.is_sound())
 }
 
 #[cfg(test)]
@@ -256,6 +115,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
     use crate::rows::Allowed;
+    use crate::rows::sections::PAGE;
 
     const DIMENSIONS: usize = 7;
 

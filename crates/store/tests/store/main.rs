@@ -10,6 +10,7 @@ mod keeps;
 mod text;
 mod conformance;
 mod model;
+mod graph;
 mod packed;
 mod concurrency;
 mod kill;

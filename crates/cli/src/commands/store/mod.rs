@@ -1,6 +1,7 @@
 //! `wenyi store`: what is in a collection, whether it is sound, how to make it so, and how it goes
 //! elsewhere.
 
+mod graph;
 mod transfer;
 
 use std::io::{self, Write};
@@ -29,10 +30,12 @@ enum What {
     Info(FileArguments),
     /// Prove that documents, passages, vectors and text index agree; changes nothing
     Check(FileArguments),
-    /// Make the text index and the file's own indexes anew, then check
+    /// Make all that is derived anew (text index, packed vectors, graph), then check
     Repair(FileArguments),
     /// Give back the room of removed documents
     Vacuum(FileArguments),
+    /// Make a graph (HNSW) of a large collection's vectors: quicker searches that miss a few hits
+    Graph(graph::GraphArguments),
     /// Copy all points of one store into another; run it again to go on
     Copy(transfer::CopyArguments),
     /// Write all points of a store as JSON lines
@@ -57,6 +60,7 @@ Examples:
   wenyi store info notes.db
   wenyi store check notes.db --json
   wenyi store repair notes.db
+  wenyi store graph notes.db
   wenyi store copy notes.db qdrant://127.0.0.1:6333/notes
   wenyi store copy memory:dump.json sqlite:points.db
   wenyi store export sqlite:points.db points.jsonl";
@@ -72,6 +76,9 @@ struct Info<'a> {
     dimensions: usize,
     bytes: u64,
     text_index: bool,
+    /// Vectors that are mapped when the collection is opened; the others are read.
+    packed: usize,
+    graph: Option<graph::Graph>,
     fingerprint: &'a Value,
     chunking: &'a Value,
 }
@@ -85,6 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         What::Repair(file) => report(file, &Collection::open(&file.collection)?.repair()?),
         What::Vacuum(file) => vacuum(file),
+        What::Graph(arguments) => graph::run(arguments),
         What::Copy(arguments) => transfer::copy(arguments),
         What::Export(arguments) => transfer::export(arguments),
         What::Import(arguments) => transfer::import(arguments),
@@ -104,6 +112,8 @@ fn info(file: &FileArguments) -> anyhow::Result<()> {
         dimensions: statistics.dimensions,
         bytes: statistics.num_bytes,
         text_index: collection.has_text_index()?,
+        packed: collection.num_packed()?.unwrap_or(0),
+        graph: collection.graph_info()?.map(Into::into),
         fingerprint: &made.space.fingerprint,
         chunking: &made.chunking,
     };
@@ -123,6 +133,14 @@ fn info(file: &FileArguments) -> anyhow::Result<()> {
         (
             "text index",
             if info.text_index { "yes" } else { "no" }.to_owned(),
+        ),
+        ("packed vectors", quantity::grouped(info.packed as u64)),
+        (
+            "search",
+            match &info.graph {
+                Some(graph) => graph.to_string(),
+                None => "exact".to_owned(),
+            },
         ),
     ] {
         table.row(vec![name.to_owned(), value]);

@@ -1,7 +1,7 @@
-//! Times exact search over rows and queries in raw f32 files, for `bench/store/run.py`.
+//! Times search over rows and queries in raw f32 files, for `bench/store/run`.
 //!
-//! `exact_search DIMENSIONS ROWS QUERIES`: opens a collection made of the rows, then answers a line
-//! `single` or `batch` on standard input with one JSON line.
+//! `bench_search DIMENSIONS ROWS QUERIES`: opens a collection made of the rows, then answers each line
+//! of standard input with one JSON line: `single` and `batch` search, `graph` makes a graph first.
 
 #![expect(
     clippy::print_stdout,
@@ -13,7 +13,9 @@ use std::io::BufRead;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use wenyi_store::{Chunk, Collection, CollectionOptions, Document, Filter, NewDocument, Space};
+use wenyi_store::{
+    Chunk, Collection, CollectionOptions, Document, Filter, GraphOptions, NewDocument, Space,
+};
 
 const TOP_K: usize = 10;
 const BATCH: usize = 64;
@@ -66,13 +68,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     make(&path, &read(rows)?, dimensions)?;
 
     let started = Instant::now();
-    let collection = Collection::open_read_only(&path)?;
+    let mut collection = Collection::open_read_only(&path)?;
     collection.nearest_batch(&queries[..1], TOP_K, &Filter::default())?;
     let open = started.elapsed().as_secs_f64();
     println!("{}", json!({"open": open}));
 
     for line in std::io::stdin().lock().lines() {
-        let size = if line? == "batch" { BATCH } else { 1 };
+        let line = line?;
+        if line == "graph" {
+            let started = Instant::now();
+            let info = Collection::open(&path)?.build_graph(GraphOptions::default())?;
+            let seconds = started.elapsed().as_secs_f64();
+            collection = Collection::open_read_only(&path)?;
+            let (recall, ef) = (info.recall_at_10, info.ef_search);
+            println!("{}", json!({"build": seconds, "recall": recall, "ef": ef}));
+            continue;
+        }
+        let size = if line == "batch" { BATCH } else { 1 };
         let (mut times, mut found) = (Vec::new(), Vec::new());
         for queries in queries.chunks(size) {
             let started = Instant::now();
