@@ -223,6 +223,24 @@ pub enum ErrorKind {
         /// Which vector.
         subject: String,
     },
+    /// The chunks have been brought into another space since the collection was opened.
+    #[error("collection `{collection}` has been embedded with another model since it was opened")]
+    Migrated {
+        /// Its name.
+        collection: String,
+    },
+    /// There is nothing to migrate to.
+    #[error("the vectors of collection `{collection}` are of this model already")]
+    SameSpace {
+        /// Its name.
+        collection: String,
+    },
+    /// A migration is to be begun before it goes on.
+    #[error("no migration of collection `{collection}` was begun")]
+    NoMigration {
+        /// Its name.
+        collection: String,
+    },
     /// A graph cannot have so few or so many links a row.
     #[error("a graph with {m} links a row was asked for, expected 2 to 256")]
     GraphOptions {
@@ -379,6 +397,9 @@ impl ErrorKind {
             Self::NotFinite { .. } | Self::ZeroVector { .. } => {
                 "the vector comes from a broken model or reply; embed the text again".into()
             }
+            Self::Migrated { .. } => "open it again, and search with its new model".into(),
+            Self::SameSpace { .. } => "name another model".into(),
+            Self::NoMigration { .. } => "begin with `wenyi store migrate`".into(),
             Self::GraphOptions { .. } => "take 16, or 32 for higher recall".into(),
             Self::TooFewForGraph { .. } => {
                 "search it without: it is exact and quick until some 100,000 vectors".into()

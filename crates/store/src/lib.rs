@@ -25,7 +25,8 @@ mod random;
 
 pub(crate) use collection::MAX_DIMENSIONS;
 pub use collection::{
-    CheckReport, Collection, CollectionInfo, CollectionOptions, Fusion, Space, Statistics,
+    CheckReport, Collection, CollectionInfo, CollectionOptions, Fusion, Migration, Space,
+    Statistics,
 };
 pub use document::{Chunk, Document, DocumentInfo, Filter, Hit, NewDocument};
 pub use error::{Error, ErrorKind, Result};

@@ -162,6 +162,43 @@ fn a_graph_is_made_shown_and_removed() {
 }
 
 #[test]
+fn a_collection_is_migrated_to_another_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let docs = folder.path().join("docs");
+    fs::create_dir(&docs).unwrap();
+    fs::write(docs.join("月.md"), "# 月\n\n床前明月光。\n").unwrap();
+    fs::write(docs.join("sun.md"), "# Sun\n\nThe sun is bright.\n").unwrap();
+    let database = folder.path().join("notes.db");
+    let database = database.to_str().unwrap();
+    let with = |verb: &[&str], model: &str| {
+        let mut command = wenyi();
+        command.args(verb).arg("--model").arg(fixture(model));
+        command
+    };
+    let docs = docs.to_str().unwrap();
+    run(&mut with(
+        &["index", docs, "--collection", database],
+        "bert",
+    ))
+    .succeeded();
+    let migrate = ["store", "migrate", database, "--json"];
+    let report = run(&mut with(&migrate, "distilbert")).succeeded().json();
+    assert_eq!(
+        (&report["embedded"], &report["resumed"]),
+        (&json!(2), &json!(0))
+    );
+    run(&mut store(&["check", database])).succeeded();
+    // Nothing is embedded again, with the new model or by a search with it.
+    run(&mut with(&migrate, "distilbert")).failed(2, &["of this model already", "hint:"]);
+    let index = ["index", docs, "--collection", database, "--json"];
+    let indexed = run(&mut with(&index, "distilbert")).succeeded().json();
+    assert_eq!(indexed["collections"][0]["unchanged"], 2);
+    run(&mut with(&index, "bert")).failed(2, &["hint:"]);
+    run(&mut store(&["migrate", database])).failed(2, &["no model was named"]);
+    run(&mut store(&["migrate", database, "--abandon"])).succeeded();
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let at = |rest| url(folder.path(), rest);

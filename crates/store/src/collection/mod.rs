@@ -3,7 +3,8 @@
 //! `open` makes or opens the file, `write` replaces documents whole, `packed` keeps the
 //! vectors side by side in memory, `graph` finds a way through a great many,
 //! `search` finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
-//! what both found, `check` proves that the file agrees with itself.
+//! what both found, `check` proves that the file agrees with itself, `migrate` brings the chunks
+//! into another space.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
 //! write. Other handles and processes may read while one writes; writers take turns.
@@ -18,6 +19,7 @@ mod graph;
 mod search;
 mod hybrid;
 mod check;
+mod migrate;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +33,7 @@ use serde_json::Value;
 
 pub use self::check::CheckReport;
 pub use self::hybrid::Fusion;
+pub use self::migrate::Migration;
 pub(crate) use self::open::MAX_DIMENSIONS;
 use self::packed::Reader;
 pub(crate) use self::read::to_floats;

@@ -81,7 +81,7 @@ pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Contents>
 ///   place, so a reader that knows a chunk's vector needs not read it again.
 /// - Ids of chunks are those of vectors; `num_chunks` tells a document that lost some.
 pub(crate) fn tables(space: &Space) -> String {
-    let bytes = space.dimensions * size_of::<f32>();
+    let vectors = vector_tables(space.dimensions);
     format!(
         "CREATE TABLE collection (
             id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -101,11 +101,6 @@ pub(crate) fn tables(space: &Space) -> String {
             metadata TEXT NOT NULL,
             num_chunks INTEGER NOT NULL
         ) STRICT;
-        CREATE TABLE vectors (
-            chunk INTEGER PRIMARY KEY AUTOINCREMENT
-                REFERENCES chunks (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
-            vector BLOB NOT NULL CHECK (length(vector) = {bytes})
-        ) STRICT;
         CREATE TABLE chunks (
             id INTEGER PRIMARY KEY,
             document INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
@@ -119,6 +114,21 @@ pub(crate) fn tables(space: &Space) -> String {
             text TEXT NOT NULL,
             UNIQUE (document, ordinal)
         ) STRICT;
+        {vectors}
+        PRAGMA application_id = {APPLICATION_ID};
+        PRAGMA user_version = 1;"
+    )
+}
+
+/// The table of vectors and what ties it to that of the chunks.
+pub(super) fn vector_tables(dimensions: usize) -> String {
+    let bytes = dimensions * size_of::<f32>();
+    format!(
+        "CREATE TABLE vectors (
+            chunk INTEGER PRIMARY KEY AUTOINCREMENT
+                REFERENCES chunks (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+            vector BLOB NOT NULL CHECK (length(vector) = {bytes})
+        ) STRICT;
         CREATE TRIGGER chunks_have_vectors BEFORE INSERT ON chunks
             WHEN NOT EXISTS (SELECT 1 FROM vectors WHERE chunk = new.id)
             BEGIN SELECT RAISE(ABORT, 'a chunk without a vector'); END;
@@ -126,9 +136,7 @@ pub(crate) fn tables(space: &Space) -> String {
             WHEN EXISTS (SELECT 1 FROM chunks WHERE id = old.chunk)
             BEGIN SELECT RAISE(ABORT, 'a chunk would lose its vector'); END;
         CREATE TRIGGER vectors_never_change BEFORE UPDATE ON vectors
-            BEGIN SELECT RAISE(ABORT, 'a vector is replaced, not changed'); END;
-        PRAGMA application_id = {APPLICATION_ID};
-        PRAGMA user_version = 1;"
+            BEGIN SELECT RAISE(ABORT, 'a vector is replaced, not changed'); END;"
     )
 }
 

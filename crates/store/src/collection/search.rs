@@ -110,6 +110,7 @@ impl Collection {
             .map_err(at)?;
         if *data_version != Some(version) {
             *data_version = None;
+            self.expect_same_state(&state)?;
             packed.bring_up(&state, &self.path)?;
             *data_version = Some(version);
         }

@@ -9,6 +9,7 @@ mod fixtures;
 mod keeps;
 mod text;
 mod conformance;
+mod migrate;
 mod model;
 mod graph;
 mod packed;

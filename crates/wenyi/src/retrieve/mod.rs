@@ -15,6 +15,7 @@ pub mod chunk;
 pub mod collection;
 pub mod index;
 pub mod search;
+pub mod migrate;
 
 #[cfg(test)]
 pub(crate) mod bag_of_words;
@@ -24,5 +25,6 @@ pub use self::collection::{collection_path, open_collection, open_to_search, rem
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::index::{IndexOptions, IndexReport, index};
 pub use self::load::{Document, Kind, LoadOptions, Skip, SkipReason};
+pub use self::migrate::{MigrateReport, migrate};
 pub use self::search::{BestSentence, SearchHit, SearchMode, SearchOptions, SearchResults, search};
 pub use self::sentences::sentences;

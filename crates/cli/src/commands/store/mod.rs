@@ -2,6 +2,7 @@
 //! elsewhere.
 
 mod graph;
+mod migrate;
 mod transfer;
 
 use std::io::{self, Write};
@@ -36,6 +37,8 @@ enum What {
     Vacuum(FileArguments),
     /// Make a graph (HNSW) of a large collection's vectors: quicker searches that miss a few hits
     Graph(graph::GraphArguments),
+    /// Embed all passages again with another model; searches go on with the old one until the end
+    Migrate(migrate::MigrateArguments),
     /// Copy all points of one store into another; run it again to go on
     Copy(transfer::CopyArguments),
     /// Write all points of a store as JSON lines
@@ -61,6 +64,7 @@ Examples:
   wenyi store check notes.db --json
   wenyi store repair notes.db
   wenyi store graph notes.db
+  wenyi store migrate notes.db --model bge-m3
   wenyi store copy notes.db qdrant://127.0.0.1:6333/notes
   wenyi store copy memory:dump.json sqlite:points.db
   wenyi store export sqlite:points.db points.jsonl";
@@ -93,6 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Repair(file) => report(file, &Collection::open(&file.collection)?.repair()?),
         What::Vacuum(file) => vacuum(file),
         What::Graph(arguments) => graph::run(arguments),
+        What::Migrate(arguments) => migrate::run(arguments),
         What::Copy(arguments) => transfer::copy(arguments),
         What::Export(arguments) => transfer::export(arguments),
         What::Import(arguments) => transfer::import(arguments),

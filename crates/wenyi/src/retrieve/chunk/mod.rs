@@ -9,6 +9,7 @@
 //! it, on a line of its own, and then the text: see [`Chunk::embedding_text`].
 
 pub(crate) mod structure;
+pub(super) mod kept;
 mod atoms;
 mod pack;
 

@@ -1,0 +1,65 @@
+//! What is embedded of a passage that a collection keeps, where only its headings and text are known.
+
+use super::PATH_SEPARATOR;
+use super::atoms::TokenCounter;
+use crate::embed::Embedder;
+use crate::retrieve::Result;
+
+/// The innermost titles that fit a quarter of the model and that the text does not show, then the
+/// text: as [`super::Chunk::embedding_text`] has it for this model.
+pub(in crate::retrieve) fn embedding_text(
+    embedder: &dyn Embedder,
+    heading_path: &[String],
+    text: &str,
+) -> Result<String> {
+    let above = &heading_path[..heading_path.len() - num_shown(heading_path, text)];
+    if above.is_empty() {
+        return Ok(text.to_owned());
+    }
+    let counter = TokenCounter::new(embedder)?;
+    for skipped in 0..above.len() {
+        let context = above[skipped..].join(PATH_SEPARATOR);
+        if counter.count(&context)? <= counter.limit / 4 {
+            return Ok(format!("{context}\n{text}"));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// How many of the innermost titles the text shows: a section's first passage begins with one.
+fn num_shown(heading_path: &[String], text: &str) -> usize {
+    let first_line = text.lines().next().unwrap_or_default();
+    let first = heading_path
+        .iter()
+        .position(|title| !title.is_empty() && first_line.contains(title.as_str()));
+    first.map_or(0, |first| heading_path.len() - first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Chunk, ChunkOptions, chunk};
+    use super::*;
+    use crate::retrieve::bag_of_words::BagOfWords;
+    use crate::retrieve::load::{Document, Kind};
+
+    #[test]
+    fn a_kept_passage_is_embedded_as_a_new_one() {
+        let text = "# Guide\n\nIntro.\n\n## Install\n### Linux\nUse pip. It is quick. It is small.\n\n\
+                    Or\n--\n\nType `wenyi`.\n\n## 安装\n\n下载，然后运行。再运行一次。\n";
+        let embedder = BagOfWords::new(512);
+        let document = Document::from_text("a.md", Kind::Markdown, text.to_owned());
+        for chunk_size in [16, 256] {
+            let options = ChunkOptions {
+                chunk_size,
+                overlap: 0,
+            };
+            for new in chunk(&embedder, &document, &options).unwrap() {
+                let Chunk {
+                    heading_path, text, ..
+                } = &new;
+                let kept = embedding_text(&embedder, heading_path, text).unwrap();
+                assert_eq!(kept, new.embedding_text());
+            }
+        }
+    }
+}
