@@ -62,7 +62,7 @@ pub(crate) struct QueryCodes {
 }
 
 /// Lower and upper bounds of the scores of one block.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bounds {
     pub(crate) lower: [f32; BLOCK],
     pub(crate) upper: [f32; BLOCK],
@@ -197,28 +197,49 @@ impl Codes {
         block * BLOCK..(block * BLOCK + BLOCK).min(self.len)
     }
 
-    /// The bounds of `N` queries for one block of rows.
-    pub(crate) fn bounds<const N: usize>(
+    /// The bounds of `N` queries for `B` blocks of rows from `block` on, where an upper bound
+    /// reaches the query's threshold; says which rows of the block those are, one bit each. Bounds
+    /// of blocks and queries without such a row are not written.
+    pub(crate) fn bounds<const N: usize, const B: usize>(
         &self,
         block: usize,
         queries: [&QueryCodes; N],
-    ) -> [Bounds; N] {
+        thresholds: [f32; N],
+        bounds: &mut [[Bounds; N]; B],
+    ) -> [[u16; N]; B] {
         let bytes = self.steps * BLOCK * STEP;
-        let codes = self.codes.get(block * bytes..(block + 1) * bytes);
-        let scales = self.scales.get(block * BLOCK..(block + 1) * BLOCK);
-        let errors = self.errors.get(block * BLOCK..(block + 1) * BLOCK);
+        let blocks: [RowCodes<'_>; B] = std::array::from_fn(|index| {
+            let block = block + index;
+            RowCodes {
+                codes: self.codes.get(block * bytes..(block + 1) * bytes),
+                scales: self.lanes(&self.scales, block),
+                errors: self.lanes(&self.errors, block),
+            }
+        });
         for query in queries {
             assert_eq!(query.codes.len(), self.steps, "a query of another width");
         }
         #[cfg(target_arch = "x86_64")]
         if has_vnni() {
-            // SAFETY: the CPU has AVX-512 F and VNNI; `codes` has 64 bytes and every query one
+            // SAFETY: the CPU has AVX-512 F and VNNI; each block has 64 bytes and every query one
             // number for each step.
-            return unsafe { bounds_vnni(codes, scales, errors, queries) };
+            return unsafe { bounds_vnni(&blocks, queries, thresholds, bounds) };
         }
-        let sums = sums_plain(codes, queries.map(|query| query.codes.as_slice()));
-        std::array::from_fn(|index| to_bounds(&sums[index], scales, errors, queries[index]))
+        bounds_plain(&blocks, queries, thresholds, bounds)
     }
+
+    fn lanes<'a>(&self, column: &'a Column<f32>, block: usize) -> &'a [f32; BLOCK] {
+        let lanes = column.get(block * BLOCK..(block + 1) * BLOCK);
+        lanes.try_into().expect("blocks are whole; this is a bug")
+    }
+}
+
+/// A block of rows.
+struct RowCodes<'a> {
+    /// `[steps, BLOCK, STEP]`
+    codes: &'a [u8],
+    scales: &'a [f32; BLOCK],
+    errors: &'a [f32; BLOCK],
 }
 
 impl QueryCodes {
@@ -243,6 +264,14 @@ impl QueryCodes {
     }
 }
 
+impl QueryCodes {
+    /// The part of the bounds' width that does not depend on the row.
+    #[inline(always)]
+    fn slack(&self) -> f32 {
+        self.error + SLACK
+    }
+}
+
 /// True if this CPU multiplies bytes fast enough for reading the rows twice to pay.
 pub(crate) fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -251,21 +280,35 @@ pub(crate) fn has_vnni() -> bool {
     false
 }
 
-#[inline(always)]
-fn to_bounds(sums: &[i32; BLOCK], scales: &[f32], errors: &[f32], query: &QueryCodes) -> Bounds {
-    let (mut lower, mut upper) = ([0.0; BLOCK], [0.0; BLOCK]);
-    for lane in 0..BLOCK {
-        let score = (sums[lane] - query.correction) as f32 * (scales[lane] * query.scale);
-        // Rows have unit length, so what is kept of one is at most 1 + its error long.
-        let error = errors[lane];
-        let off = error * query.norm + (1.0 + error) * query.error + SLACK;
-        lower[lane] = score - off;
-        upper[lane] = score + off;
+/// The definition.
+fn bounds_plain<const N: usize, const B: usize>(
+    blocks: &[RowCodes<'_>; B],
+    queries: [&QueryCodes; N],
+    thresholds: [f32; N],
+    bounds: &mut [[Bounds; N]; B],
+) -> [[u16; N]; B] {
+    let mut reached = [[0; N]; B];
+    for (index, block) in blocks.iter().enumerate() {
+        let sums = sums_plain(block.codes, queries.map(|query| query.codes.as_slice()));
+        for (number, query) in queries.iter().enumerate() {
+            let Bounds { lower, upper } = &mut bounds[index][number];
+            for lane in 0..BLOCK {
+                let sum = sums[number][lane] - query.correction;
+                let score = sum as f32 * (block.scales[lane] * query.scale);
+                // Rows have unit length, so what is kept of one is at most 1 + its error long:
+                // error · norm + (1 + error) · query.error.
+                let off = block.errors[lane] * (query.norm + query.error) + query.slack();
+                lower[lane] = score - off;
+                upper[lane] = score + off;
+                let reaches = upper[lane] >= thresholds[number];
+                reached[index][number] |= u16::from(reaches) << lane;
+            }
+        }
     }
-    Bounds { lower, upper }
+    reached
 }
 
-/// The definition.
+/// The sums of the products of codes.
 fn sums_plain<const N: usize>(codes: &[u8], queries: [&[i32]; N]) -> [[i32; BLOCK]; N] {
     let mut sums = [[0; BLOCK]; N];
     for (step, rows) in codes.chunks_exact(BLOCK * STEP).enumerate() {
@@ -281,57 +324,96 @@ fn sums_plain<const N: usize>(codes: &[u8], queries: [&[i32]; N]) -> [[i32; BLOC
     sums
 }
 
-/// The sums and what follows from them, compiled together.
+/// [`bounds_plain`], 64 products an instruction.
 ///
 /// # Safety
 ///
-/// As [`sums_vnni`].
+/// The CPU has AVX-512 F and VNNI, the blocks are of one size, and every query has at least one number
+/// for each 64 bytes of a block.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn bounds_vnni<const N: usize>(
-    codes: &[u8],
-    scales: &[f32],
-    errors: &[f32],
+unsafe fn bounds_vnni<const N: usize, const B: usize>(
+    blocks: &[RowCodes<'_>; B],
     queries: [&QueryCodes; N],
-) -> [Bounds; N] {
+    thresholds: [f32; N],
+    bounds: &mut [[Bounds; N]; B],
+) -> [[u16; N]; B] {
+    use std::arch::x86_64::{
+        _CMP_GE_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_loadu_ps,
+        _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_epi32,
+        _mm512_sub_ps,
+    };
+    let codes = blocks.each_ref().map(|block| block.codes);
     // SAFETY: the caller's promise is the same.
     let sums = unsafe { sums_vnni(codes, queries.map(|query| query.codes.as_slice())) };
-    std::array::from_fn(
-        #[inline(always)]
-        |index| to_bounds(&sums[index], scales, errors, queries[index]),
-    )
-}
-
-/// [`sums_plain`], 64 products an instruction.
-///
-/// # Safety
-///
-/// The CPU has AVX-512 F and VNNI, and every query is at least `codes.len()` / 64 long.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn sums_vnni<const N: usize>(codes: &[u8], queries: [&[i32]; N]) -> [[i32; BLOCK]; N] {
-    use std::arch::x86_64::{
-        __m512i, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512,
-        _mm512_storeu_si512,
-    };
-    let mut sums = [_mm512_setzero_si512(); N];
-    for step in 0..codes.len() / (BLOCK * STEP) {
-        // SAFETY: 64 bytes from `step` · 64 lie in `codes`, and `step` in every query.
-        unsafe {
-            let rows =
-                _mm512_loadu_si512(codes.as_ptr().add(step * BLOCK * STEP).cast::<__m512i>());
-            for index in 0..N {
-                let query = _mm512_set1_epi32(*queries[index].get_unchecked(step));
-                sums[index] = _mm512_dpbusd_epi32(sums[index], rows, query);
+    let mut reached = [[0; N]; B];
+    for (index, block) in blocks.iter().enumerate() {
+        // SAFETY: a block has 16 scales and 16 errors.
+        let (scales, errors) = unsafe {
+            (
+                _mm512_loadu_ps(block.scales.as_ptr()),
+                _mm512_loadu_ps(block.errors.as_ptr()),
+            )
+        };
+        for (number, query) in queries.iter().enumerate() {
+            let sum = _mm512_sub_epi32(sums[index][number], _mm512_set1_epi32(query.correction));
+            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(query.scale));
+            let score = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+            let off = _mm512_mul_ps(errors, _mm512_set1_ps(query.norm + query.error));
+            let off = _mm512_add_ps(off, _mm512_set1_ps(query.slack()));
+            let upper = _mm512_add_ps(score, off);
+            let threshold = _mm512_set1_ps(thresholds[number]);
+            let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, threshold);
+            reached[index][number] = mask;
+            if mask != 0 {
+                let out = &mut bounds[index][number];
+                // SAFETY: both have room for 16 numbers.
+                unsafe {
+                    _mm512_storeu_ps(out.upper.as_mut_ptr(), upper);
+                    _mm512_storeu_ps(out.lower.as_mut_ptr(), _mm512_sub_ps(score, off));
+                }
             }
         }
     }
-    let mut out = [[0; BLOCK]; N];
-    for (out, sums) in out.iter_mut().zip(sums) {
-        // SAFETY: `out` has the 64 bytes of a register.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast::<__m512i>(), sums) };
+    reached
+}
+
+/// [`sums_plain`] for `B` blocks, which share each number of a query.
+///
+/// # Safety
+///
+/// As [`bounds_vnni`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+unsafe fn sums_vnni<const N: usize, const B: usize>(
+    blocks: [&[u8]; B],
+    queries: [&[i32]; N],
+) -> [[std::arch::x86_64::__m512i; N]; B] {
+    use std::arch::x86_64::{
+        __m512i, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512,
+    };
+    let mut sums = [[_mm512_setzero_si512(); N]; B];
+    for step in 0..blocks[0].len() / (BLOCK * STEP) {
+        // SAFETY: 64 bytes from `step` · 64 lie in every block, and `step` in every query.
+        unsafe {
+            let rows: [__m512i; B] = std::array::from_fn(
+                #[inline(always)]
+                |index| {
+                    let from = blocks[index].as_ptr().add(step * BLOCK * STEP);
+                    _mm512_loadu_si512(from.cast::<__m512i>())
+                },
+            );
+            for number in 0..N {
+                let query = _mm512_set1_epi32(*queries[number].get_unchecked(step));
+                for index in 0..B {
+                    sums[index][number] =
+                        _mm512_dpbusd_epi32(sums[index][number], rows[index], query);
+                }
+            }
+        }
     }
-    out
+    sums
 }
 
 #[cfg(test)]
@@ -357,8 +439,10 @@ mod tests {
             let queries: [_; 3] = std::array::from_fn(|_| unit(&mut random, dimensions));
             let packed = queries.each_ref().map(|query| QueryCodes::new(query));
             for block in 0..codes.blocks() {
-                let all = codes.bounds(block, packed.each_ref());
-                for (query, bounds) in queries.iter().zip(all) {
+                let mut all = [[Bounds::default(); 3]];
+                let reached = codes.bounds(block, packed.each_ref(), [-2.0; 3], &mut all);
+                assert_eq!(reached, [[u16::MAX; 3]]);
+                for (query, bounds) in queries.iter().zip(all[0]) {
                     for (lane, row) in codes.rows(block).enumerate() {
                         let score: f32 = rows[row].iter().zip(query).map(|(a, b)| a * b).sum();
                         let (lower, upper) = (bounds.lower[lane], bounds.upper[lane]);
@@ -371,20 +455,34 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
-    fn vnni_agrees_with_the_definition() {
-        if !has_vnni() {
-            return;
-        }
+    fn bounds_agree_with_the_definition() {
         let mut random = Random::new(4);
-        for steps in [0, 1, 2, 96, 257] {
-            let codes: Vec<u8> = (0..steps * 64).map(|_| random.below(256) as u8).collect();
-            let queries: [Vec<i32>; 3] =
-                std::array::from_fn(|_| (0..steps).map(|_| random.below(1 << 32) as i32).collect());
-            let queries = queries.each_ref().map(Vec::as_slice);
-            // SAFETY: the CPU has it, and the lengths agree.
-            let fast = unsafe { sums_vnni(&codes, queries) };
-            assert_eq!(fast, sums_plain(&codes, queries));
+        for dimensions in [1, 4, 63, 64, 384, 1030] {
+            let mut codes = Codes::new(dimensions);
+            (0..64).for_each(|_| codes.push(&unit(&mut random, dimensions)));
+            let queries: [_; 3] =
+                std::array::from_fn(|_| QueryCodes::new(&unit(&mut random, dimensions)));
+            let queries = queries.each_ref();
+            let thresholds = [-0.9, 0.0, 0.05];
+            for block in [0, 2] {
+                let (mut fast, mut plain) =
+                    ([[Bounds::default(); 3]; 2], [[Bounds::default(); 3]; 2]);
+                let reached = codes.bounds(block, queries, thresholds, &mut fast);
+                let bytes = codes.steps * BLOCK * STEP;
+                let blocks = [block, block + 1].map(|block| RowCodes {
+                    codes: codes.codes.get(block * bytes..(block + 1) * bytes),
+                    scales: codes.lanes(&codes.scales, block),
+                    errors: codes.lanes(&codes.errors, block),
+                });
+                let expected = bounds_plain(&blocks, queries, thresholds, &mut plain);
+                assert_eq!(reached, expected);
+                for (index, number) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)] {
+                    if reached[index][number] != 0 {
+                        assert_eq!(fast[index][number].lower, plain[index][number].lower);
+                        assert_eq!(fast[index][number].upper, plain[index][number].upper);
+                    }
+                }
+            }
         }
     }
 }

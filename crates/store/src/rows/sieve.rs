@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::thread;
 
 use super::{Allowed, Best, Candidate, Rows};
-use crate::codes::{BLOCK, Bounds, QueryCodes};
+use crate::codes::{Bounds, QueryCodes};
 
-/// Queries that share one reading of a block: their sums and the block fit the 32 registers.
+/// Queries that share one reading of two blocks: their sums and the blocks fit the 32 registers.
 const GROUP: usize = 8;
 
 /// Blocks that all queries pass over before the next ones: 96 KiB at 384 dimensions.
@@ -103,26 +103,46 @@ impl<'a> Sieve<'a> {
         queries: [&QueryCodes; N],
         kept: &mut [Kept],
     ) {
-        for block in blocks {
-            let bounds = self.rows.codes.bounds(block, queries);
-            for (bounds, kept) in bounds.iter().zip(&mut *kept) {
-                self.offer(block, bounds, kept);
+        let mut next = blocks.start;
+        while next + 2 <= blocks.end {
+            self.pass_blocks::<N, 2>(next, queries, kept);
+            next += 2;
+        }
+        if next < blocks.end {
+            self.pass_blocks::<N, 1>(next, queries, kept);
+        }
+    }
+
+    fn pass_blocks<const N: usize, const B: usize>(
+        &self,
+        first: usize,
+        queries: [&QueryCodes; N],
+        kept: &mut [Kept],
+    ) {
+        let thresholds = std::array::from_fn(|number| kept[number].threshold);
+        let mut bounds = [[Bounds::default(); N]; B];
+        let codes = &self.rows.codes;
+        let reached = codes.bounds(first, queries, thresholds, &mut bounds);
+        for (index, reached) in reached.iter().enumerate() {
+            for (number, &reached) in reached.iter().enumerate() {
+                if reached != 0 {
+                    let bounds = &bounds[index][number];
+                    self.offer(first + index, reached, bounds, &mut kept[number]);
+                }
             }
         }
     }
 
-    #[inline]
-    fn offer(&self, block: usize, bounds: &Bounds, kept: &mut Kept) {
-        let mut any = false;
-        for lane in 0..BLOCK {
-            any |= bounds.upper[lane] >= kept.threshold;
-        }
-        if !any {
-            return;
-        }
-        for (lane, row) in self.rows.codes.rows(block).enumerate() {
+    /// Offers the rows of a block that are marked in `reached`.
+    fn offer(&self, block: usize, mut reached: u16, bounds: &Bounds, kept: &mut Kept) {
+        let rows = self.rows.codes.rows(block);
+        while reached != 0 {
+            let lane = reached.trailing_zeros() as usize;
+            reached &= reached - 1;
+            let row = rows.start + lane;
             let (lower, upper) = (bounds.lower[lane], bounds.upper[lane]);
-            if upper >= kept.threshold && self.rows.allows(self.allowed, row) {
+            // The threshold may have risen, and the last block has rows that are none.
+            if upper >= kept.threshold && row < rows.end && self.rows.allows(self.allowed, row) {
                 kept.offer(lower, upper, self.rows.ranks[row], row);
             }
         }
