@@ -1,6 +1,7 @@
 //! The stores of this crate under the suite of all stores.
 #![cfg(test)]
 
+mod langchain;
 mod suite;
 
 use wenyi_store::vector_store::{MemoryStore, SqliteDatabase};
