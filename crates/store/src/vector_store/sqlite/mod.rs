@@ -2,6 +2,7 @@
 //!
 //! `schema` has the tables, `open` makes and opens files and collections, `write` changes points in
 //! one transaction a call, `search` keeps the vectors packed in memory and in step with the file,
+//! `packed` keeps those of large collections in a file of their own,
 //! `read` brings points back.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
@@ -11,6 +12,7 @@ mod schema;
 mod open;
 mod write;
 mod search;
+mod packed;
 mod read;
 #[cfg(test)]
 mod tests;

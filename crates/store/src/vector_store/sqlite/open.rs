@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavio
 use serde_json::Value;
 
 use super::search::Packed;
-use super::{File, SqliteDatabase, SqliteStore, lock, schema};
+use super::{File, SqliteDatabase, SqliteStore, lock, packed, schema};
 use crate::collection::open::{
     PAGE_SIZE, absolute, cannot_read, cannot_write, configure, existing, use_wal,
 };
@@ -171,12 +171,12 @@ impl SqliteDatabase {
     /// If the file cannot be written; nothing is removed then.
     pub fn delete_collection(&self, name: &str) -> Result<bool> {
         lock(&self.stores).remove(name);
-        self.file.write(|connection| {
-            let run = || -> rusqlite::Result<bool> {
+        let removed = self.file.write(|connection| {
+            let run = || -> rusqlite::Result<Option<i64>> {
                 let select = "SELECT id FROM collections WHERE name = ?1";
                 let id = connection.query_row(select, [name], |row| row.get::<_, i64>(0));
                 let Some(id) = id.optional()? else {
-                    return Ok(false);
+                    return Ok(None);
                 };
                 for delete in [
                     "DELETE FROM points WHERE collection = ?1",
@@ -185,10 +185,14 @@ impl SqliteDatabase {
                 ] {
                     connection.execute(delete, [id])?;
                 }
-                Ok(true)
+                Ok(Some(id))
             };
             run().map_err(|error| self.file.at(error))
-        })
+        })?;
+        if let Some(id) = removed {
+            packed::remove(&self.file, id);
+        }
+        Ok(removed.is_some())
     }
 
     fn check_options(&self, name: &str, options: &StoreOptions) -> Result<usize> {

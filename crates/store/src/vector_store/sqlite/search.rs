@@ -14,9 +14,12 @@ use crate::{Error, ErrorKind, Result};
 /// The vectors of a collection in the order of their rows in the file; the rank of a packed row is
 /// its number in the file.
 pub(super) struct Packed {
-    rows: Rows,
+    pub(super) rows: Rows,
     /// The collection's version that they are of.
-    version: i64,
+    pub(super) version: i64,
+    /// The last row that was mapped just now: those behind it are still to be read, whatever their
+    /// version.
+    pub(super) mapped_to: Option<i64>,
 }
 
 impl Packed {
@@ -24,6 +27,7 @@ impl Packed {
         Self {
             rows: Rows::new(dimensions),
             version: 0,
+            mapped_to: None,
         }
     }
 }
@@ -58,16 +62,17 @@ impl SqliteStore {
                 let point = point_at(state, row, request.with_vector)?;
                 Ok(ScoredPoint { score, point })
             };
-            found
+            let found = found
                 .into_iter()
                 .map(|rows| rows.into_iter().map(scored).collect())
-                .collect::<rusqlite::Result<_>>()
-                .map_err(|error| self.file.at(error))
+                .collect::<rusqlite::Result<_>>();
+            self.pack_if_it_pays(&mut packed);
+            found.map_err(|error| self.file.at(error))
         })
     }
 
     /// Brings the packed rows to the state of the file.
-    fn refresh(&self, state: &Connection, packed: &mut Packed) -> Result<()> {
+    pub(super) fn refresh(&self, state: &Connection, packed: &mut Packed) -> Result<()> {
         let version = self.version(state)?;
         if version == packed.version {
             return Ok(());
@@ -77,18 +82,24 @@ impl SqliteStore {
             .prepare_cached("SELECT floor FROM collections WHERE id = ?1")
             .and_then(|mut select| select.query_row([self.id], |row| row.get(0)))
             .map_err(at)?;
+        if packed.version < floor || packed.version == 0 {
+            let mapped = Packed::mapped(self, state, floor).map_err(at)?;
+            *packed = mapped.unwrap_or_else(|| Packed::new(self.dimensions));
+        }
         // A reading that fails half-way is begun anew.
         let known = std::mem::replace(&mut packed.version, 0);
-        if known < floor || known == 0 {
-            packed.rows = Rows::new(self.dimensions);
-        }
         let removed = self.changed(state, "removed", known).map_err(at)?;
         if !removed.is_empty() {
             packed
                 .rows
                 .retain_ranks(|rank| removed.binary_search(&i64::from(rank)).is_err());
         }
-        let written = self.changed(state, "vectors", known).map_err(at)?;
+        let mut written = self.changed(state, "vectors", known).map_err(at)?;
+        if let Some(last) = packed.mapped_to.take() {
+            written.extend(self.behind(state, last).map_err(at)?);
+            written.sort_unstable();
+            written.dedup();
+        }
         packed.rows.reserve(written.len());
         let mut select = state
             .prepare_cached("SELECT vector FROM vectors WHERE row = ?1")
@@ -132,6 +143,14 @@ impl SqliteStore {
         let mut rows = rows.collect::<rusqlite::Result<Vec<i64>>>()?;
         rows.sort_unstable();
         Ok(rows)
+    }
+
+    /// The rows behind `last`.
+    fn behind(&self, state: &Connection, last: i64) -> rusqlite::Result<Vec<i64>> {
+        let select = "SELECT row FROM vectors WHERE row > ?1 AND collection = ?2";
+        let mut select = state.prepare_cached(select)?;
+        let rows = select.query_map((last, self.id), |row| row.get(0))?;
+        rows.collect()
     }
 
     fn disagree(&self, row: i64) -> Error {

@@ -98,3 +98,71 @@ fn other_files_are_refused_and_unchanged() {
     assert!(error.to_string().contains("another program"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
+
+/// Many points, all different, the first closest to `[1, 0]`.
+fn many(numbers: std::ops::Range<u64>) -> Vec<Point> {
+    let point = |number| Point::new(number, [1.0, number as f32 / 10.0]);
+    numbers.map(point).collect()
+}
+
+fn packed_files(folder: &std::path::Path) -> Vec<String> {
+    let files = folder.read_dir().unwrap();
+    let names = files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.contains("-vectors")).collect()
+}
+
+#[test]
+fn a_large_collection_is_packed_and_follows_the_points() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("points.db");
+    let database = SqliteDatabase::open(&path).unwrap();
+    let store = database.create_collection("notes", &options(2)).unwrap();
+    store.upsert(&many(0..5000)).unwrap();
+    let first = |store: &SqliteStore| found(store, &[1.0, 0.0])[..3].to_vec();
+    assert_eq!(first(&store), ["0", "1", "2"]);
+    assert_eq!(packed_files(folder.path()), ["points.db-vectors-1"]);
+    assert_eq!(first(&store), ["0", "1", "2"]);
+    // Whole blocks of rows lie in the file; the others are read from the points.
+    let all = SearchRequest {
+        top_k: 6000,
+        ..SearchRequest::default()
+    };
+    assert_eq!(store.search(&[1.0, 0.0], &all).unwrap().len(), 5000);
+
+    // What comes, changes and goes afterwards, for this handle and a new one.
+    store.delete(&Selection::Ids(vec![0u64.into()])).unwrap();
+    store
+        .upsert(&[
+            Point::new(2u64, [0.0, 1.0]),
+            Point::new(9000u64, [1.0, 0.05]),
+            Point::new(4999u64, [1.0, 0.0]),
+        ])
+        .unwrap();
+    let expected = ["4999", "9000", "1"];
+    assert_eq!(first(&store), expected);
+    let other_database = SqliteDatabase::open(&path).unwrap();
+    let other = other_database.collection("notes").unwrap();
+    assert_eq!(first(&other), expected);
+    assert_eq!(store.pack().unwrap(), 4992);
+    assert_eq!(first(&store), expected);
+    assert_eq!(first(&other), expected);
+    drop((other, other_database));
+
+    // A copy of before, put back, is not taken for the points of now, nor now's file for its own.
+    let copy = folder.path().join("copy.db");
+    drop((store, database));
+    std::fs::copy(&path, &copy).unwrap();
+    let database = SqliteDatabase::open(&path).unwrap();
+    let store = database.collection("notes").unwrap();
+    store.delete(&Selection::All).unwrap();
+    store.upsert(&many(5000..10_000)).unwrap();
+    assert_eq!(first(&store)[0], "5000");
+    store.pack().unwrap();
+    drop((store, database));
+    std::fs::copy(&copy, &path).unwrap();
+    let database = SqliteDatabase::open(&path).unwrap();
+    let store = database.collection("notes").unwrap();
+    assert_eq!(first(&store), expected);
+    assert!(database.delete_collection("notes").unwrap());
+    assert!(packed_files(folder.path()).is_empty());
+}
