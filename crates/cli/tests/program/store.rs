@@ -57,6 +57,25 @@ fn points_go_from_a_file_through_stores_and_back() {
         {"id": "a", "vector": [1.0, 0.0], "text": "", "payload": {}},
     ]);
     assert_eq!(Value::from(exported), expected);
+    // The file itself, looked into and checked.
+    let path = folder.path().join("points.db");
+    let path = path.to_str().unwrap();
+    let info = run(&mut store(&["info", path, "--json"]))
+        .succeeded()
+        .json();
+    let collection = &info["collections"][0];
+    assert_eq!(
+        (
+            &collection["name"],
+            &collection["points"],
+            &collection["dimensions"]
+        ),
+        (&json!("诗"), &json!(2), &json!(2))
+    );
+    let table = run(&mut store(&["info", path])).succeeded().stdout;
+    assert!(table.contains("诗") && table.contains("cosine"), "{table}");
+    run(&mut store(&["check", path])).succeeded();
+    run(&mut store(&["vacuum", path])).succeeded();
     let out = folder.path().join("out.jsonl");
     run(&mut store(&["export", &sqlite, out.to_str().unwrap()])).succeeded();
     let exported = lines(&fs::read_to_string(out).unwrap());

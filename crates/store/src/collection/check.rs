@@ -175,7 +175,7 @@ impl Collection {
     }
 }
 
-fn describe(rule: &str, ids: &[i64]) -> Option<String> {
+pub(crate) fn describe(rule: &str, ids: &[i64]) -> Option<String> {
     let shown = &ids[..ids.len().min(10)];
     (!ids.is_empty()).then(|| format!("{} {rule}, such as those with ids {shown:?}", ids.len()))
 }
@@ -184,7 +184,7 @@ fn schema_version(state: &Connection) -> rusqlite::Result<i64> {
     state.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-fn quick_check(state: &Connection) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn quick_check(state: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut select = state.prepare("PRAGMA quick_check")?;
     let lines = select.query_map([], |row| row.get::<_, String>(0))?;
     lines

@@ -32,6 +32,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 pub use self::check::CheckReport;
+pub(crate) use self::check::{describe, quick_check};
 pub use self::hybrid::Fusion;
 pub use self::migrate::Migration;
 pub(crate) use self::open::MAX_DIMENSIONS;

@@ -3,6 +3,7 @@
 
 mod graph;
 mod migrate;
+mod points;
 mod transfer;
 
 use std::io::{self, Write};
@@ -49,7 +50,7 @@ enum What {
 
 #[derive(Args, Debug)]
 struct FileArguments {
-    /// The collection's file
+    /// The collection's file, or a file of points
     #[arg(value_name = "COLLECTION.db")]
     collection: PathBuf,
 
@@ -89,12 +90,19 @@ struct Info<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.what {
+        What::Info(file) if points::is_points(&file.collection) => points::info(file),
         What::Info(file) => info(file),
+        What::Check(file) if points::is_points(&file.collection) => {
+            report(file, &points::open(file)?.check()?)
+        }
         What::Check(file) => {
             let collection = Collection::open_read_only(&file.collection)?;
             report(file, &collection.check()?)
         }
         What::Repair(file) => report(file, &Collection::open(&file.collection)?.repair()?),
+        What::Vacuum(file) if points::is_points(&file.collection) => {
+            Ok(points::open(file)?.vacuum()?)
+        }
         What::Vacuum(file) => vacuum(file),
         What::Graph(arguments) => graph::run(arguments),
         What::Migrate(arguments) => migrate::run(arguments),
@@ -165,10 +173,7 @@ fn report(file: &FileArguments, report: &CheckReport) -> anyhow::Result<()> {
             writeln!(stdout, "{problem}")?;
         }
         if report.is_clean() {
-            writeln!(
-                stdout,
-                "sound: documents, passages, vectors and text index agree"
-            )?;
+            writeln!(stdout, "sound: all that is in it agrees")?;
         }
     }
     match report.problems.len() {

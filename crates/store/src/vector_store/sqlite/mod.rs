@@ -3,7 +3,7 @@
 //! `schema` has the tables, `open` makes and opens files and collections, `write` changes points in
 //! one transaction a call, `search` keeps the vectors packed in memory and in step with the file,
 //! `packed` keeps those of large collections in a file of their own,
-//! `read` brings points back.
+//! `read` brings points back, `check` proves that the file agrees with itself.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
 //! write. Other handles and processes may read while one writes; writers take turns.
@@ -14,6 +14,7 @@ mod write;
 mod search;
 mod packed;
 mod read;
+mod check;
 #[cfg(test)]
 mod tests;
 

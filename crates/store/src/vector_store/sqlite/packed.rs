@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::search::Packed;
 use super::{File, SqliteStore, lock};
 use crate::collection::BUSY_TIMEOUT;
-use crate::rows::file;
+use crate::rows::{Rows, file};
 use crate::{Error, ErrorKind, Result};
 
 /// Rows that are read from SQLite in some 20 ms: fewer are not worth a file.
@@ -31,8 +31,8 @@ const TABLE: &str = "
 
 /// What the file of a collection must be marked with, and the version it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
-    version: i64,
+pub(super) struct Mark {
+    pub(super) version: i64,
     token: i64,
 }
 
@@ -46,8 +46,7 @@ impl Packed {
         let Some(mark) = mark(state, store.id)?.filter(|mark| mark.version >= floor) else {
             return Ok(None);
         };
-        let path = packed_path(&store.file, store.id);
-        let Some((ids, mut rows)) = file::read(&path, mark.token, store.dimensions) else {
+        let Some((ids, mut rows)) = read(store, mark) else {
             return Ok(None);
         };
         let ranks: Option<Vec<u32>> = ids.into_iter().map(|id| u32::try_from(id).ok()).collect();
@@ -144,6 +143,19 @@ pub(super) fn remove(file: &File, collection: i64) {
     let _ = std::fs::remove_file(packed_path(file, collection));
 }
 
+/// The ids and rows of the collection's file, if it has this mark.
+pub(super) fn read(store: &SqliteStore, mark: Mark) -> Option<(Vec<i64>, Rows)> {
+    let path = packed_path(&store.file, store.id);
+    file::read(&path, mark.token, store.dimensions)
+}
+
+/// The path of the collection's file, if it has this mark and is not what was written.
+pub(super) fn damaged(store: &SqliteStore, mark: Mark) -> Option<PathBuf> {
+    let path = packed_path(&store.file, store.id);
+    let is_sound = file::verify(&path, mark.token, store.dimensions);
+    (!is_sound).then_some(path)
+}
+
 fn packed_path(file: &File, collection: i64) -> PathBuf {
     let path: &Path = &file.path;
     let mut packed = path.as_os_str().to_owned();
@@ -151,7 +163,7 @@ fn packed_path(file: &File, collection: i64) -> PathBuf {
     packed.into()
 }
 
-fn mark(state: &Connection, collection: i64) -> rusqlite::Result<Option<Mark>> {
+pub(super) fn mark(state: &Connection, collection: i64) -> rusqlite::Result<Option<Mark>> {
     let table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'derived'";
     let table = state.query_row(table, [], |_| Ok(())).optional()?;
     if table.is_none() {

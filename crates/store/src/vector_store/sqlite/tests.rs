@@ -163,6 +163,53 @@ fn a_large_collection_is_packed_and_follows_the_points() {
     let database = SqliteDatabase::open(&path).unwrap();
     let store = database.collection("notes").unwrap();
     assert_eq!(first(&store), expected);
+    assert!(database.check().unwrap().is_clean());
     assert!(database.delete_collection("notes").unwrap());
     assert!(packed_files(folder.path()).is_empty());
+}
+
+#[test]
+fn check_finds_what_disagrees() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("points.db");
+    let database = SqliteDatabase::open(&path).unwrap();
+    let store = database.create_collection("notes", &options(2)).unwrap();
+    store.upsert(&many(0..40)).unwrap();
+    store.pack().unwrap();
+    store.upsert(&many(30..50)).unwrap();
+    database.vacuum().unwrap();
+    assert!(database.check().unwrap().is_clean());
+    let packed = folder.path().join("points.db-vectors-1");
+    let whole = std::fs::read(&packed).unwrap();
+    let mut changed = whole.clone();
+    changed[2 * 4096] ^= 1;
+    std::fs::write(&packed, changed).unwrap();
+    let problems = database.check().unwrap().problems;
+    assert!(problems[0].contains("-vectors-1"), "{problems:?}");
+    std::fs::write(&packed, whole).unwrap();
+
+    let other = rusqlite::Connection::open(&path).unwrap();
+    let break_it = |sql: &str, expected: &str| {
+        other.execute_batch(sql).unwrap();
+        let problems = database.check().unwrap().problems;
+        let found = problems.iter().any(|problem| problem.contains(expected));
+        assert!(found, "{expected}: {problems:?}");
+    };
+    let packed = "packed vectors that are not those of their points";
+    break_it(
+        "UPDATE vectors SET vector = x'0000803f0000803f' WHERE row = 3",
+        packed,
+    );
+    break_it(
+        "UPDATE vectors SET vector = x'00' WHERE row = 4",
+        "wrong width",
+    );
+    break_it(
+        "UPDATE vectors SET version = 99 WHERE row = 5",
+        "a version to come",
+    );
+    break_it(
+        "DELETE FROM vectors WHERE row = 6",
+        "points without a vector",
+    );
 }
