@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use wenyi_store::{Collection, Filter, NewDocument};
+use wenyi_store::{Collection, Filter, NewDocument, Space};
 
 use crate::fixtures::{assert_clean, document, options, place};
 use crate::random::Random;
@@ -111,8 +111,13 @@ fn reopened(path: &Path, acknowledged_next: u64) -> u64 {
 fn child() {
     let Ok(path) = env::var(FILE) else { return };
     let start: u64 = env::var(START).unwrap().parse().unwrap();
-    let collection = Collection::open_or_create(path, &options(4)).unwrap();
+    let mut collection = Collection::open_or_create(&path, &options(4)).unwrap();
     for number in start.. {
+        // Another model's vectors, which change no document.
+        if number % 5 == 4 {
+            migrate(&collection, number);
+            collection = Collection::open(&path).unwrap();
+        }
         let (written, removed) = operation(number);
         let documents: Vec<_> = written
             .iter()
@@ -130,6 +135,28 @@ fn child() {
         let mut output = std::io::stdout();
         writeln!(output, "acknowledged {number}").unwrap();
         output.flush().unwrap();
+    }
+}
+
+/// Brings all chunks into a space of this number.
+fn migrate(collection: &Collection, number: u64) {
+    let fingerprint = serde_json::json!(number);
+    if collection.info().space.fingerprint == fingerprint {
+        // Killed after the last step.
+        return;
+    }
+    let space = Space {
+        fingerprint,
+        dimensions: 4,
+    };
+    collection.begin_migration(&space).unwrap();
+    while !collection.finish_migration().unwrap() {
+        let pending = collection.pending_chunks(3).unwrap();
+        let vectors: Vec<_> = pending
+            .iter()
+            .map(|hit| (hit.chunk_id, [1.0, number as f32, 0.0, 1.0]))
+            .collect();
+        collection.write_migrated(&vectors).unwrap();
     }
 }
 

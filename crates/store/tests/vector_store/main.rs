@@ -1,6 +1,7 @@
 //! The stores of this crate under the suite of all stores.
 #![cfg(test)]
 
+mod kill;
 mod langchain;
 mod suite;
 
