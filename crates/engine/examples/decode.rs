@@ -8,7 +8,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use wenyi_engine::decoder::{Decoder, DecoderOptions};
+use wenyi_engine::decoder::{
+    Decoder, DecoderOptions, GenerateOptions, RenderOptions, SamplingOptions,
+};
+use wenyi_engine::encoder::Precision;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -16,7 +19,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = std::env::var("THREADS")
         .ok()
         .and_then(|text| text.parse().ok());
+    let precision = match std::env::var("PRECISION").as_deref() {
+        Ok("f32") => Some(Precision::F32),
+        Ok("bf16") => Some(Precision::Bf16),
+        Ok("int8") => Some(Precision::Int8),
+        _ => None,
+    };
     let options = DecoderOptions {
+        precision,
         threads,
         ..DecoderOptions::default()
     };
@@ -30,6 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     if let Some(text) = arguments.next() {
         perplexity(&decoder, &std::fs::read_to_string(text)?)?;
+    }
+    if let Ok(question) = std::env::var("QUESTION") {
+        return ask(&decoder, &question);
     }
     let prompt: Vec<u32> = (0..512).map(|index| 300 + index * 7 % 1000).collect();
     for _ in 0..3 {
@@ -73,5 +86,31 @@ fn perplexity(decoder: &Decoder, text: &str) -> Result<(), Box<dyn std::error::E
         "perplexity {:.4} over {count} tokens",
         (sum / f64::from(u32::try_from(count)?)).exp()
     );
+    Ok(())
+}
+
+fn ask(decoder: &Decoder, question: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let template = decoder.template().ok_or("expected a chat template")?;
+    let options = RenderOptions {
+        add_generation_prompt: true,
+        ..RenderOptions::default()
+    };
+    let messages = [serde_json::json!({"role": "user", "content": question})];
+    let prompt = decoder
+        .tokenizer()
+        .encode(&template.render(&messages, &options)?)?;
+    let options = GenerateOptions {
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            ..SamplingOptions::default()
+        },
+        max_tokens: Some(48),
+        ..GenerateOptions::default()
+    };
+    let mut session = decoder.session(1024)?;
+    let answer = decoder.generate(&mut session, &prompt, &options, &mut |_| {
+        std::ops::ControlFlow::Continue(())
+    })?;
+    println!("{}", answer.content);
     Ok(())
 }

@@ -10,7 +10,6 @@ use wenyi::chat::{
     ChatModel, ChatOptions, ChatRequest, DEFAULT_CHAT_MODEL, DecoderOptions, LocalChatModel,
     Message, MessageRole, ReplyBuilder,
 };
-use wenyi::embed::Precision;
 
 use crate::arguments::ModelArguments;
 use crate::exit::{Stopped, UserError};
@@ -113,10 +112,8 @@ fn open(
 ) -> anyhow::Result<Box<dyn ChatModel>> {
     let hub = model::hub(arguments.model.offline)?;
     let local = hub.resolve(name.unwrap_or(DEFAULT_CHAT_MODEL), progress)?;
-    // Small models go astray when activations are rounded to 8 bits: SmolLM2-135M says that Paris is
-    // the capital of France in f32 and bf16, and nonsense in int8.
     let options = DecoderOptions {
-        precision: arguments.model.precision.or(Some(Precision::Bf16)),
+        precision: arguments.model.precision,
         threads: arguments.model.threads,
         context: arguments.context,
         ..DecoderOptions::default()

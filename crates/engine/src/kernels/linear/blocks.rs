@@ -3,7 +3,10 @@
 //!
 //! A panel's block holds its 32 outputs side by side, a word of four inputs each, so that an integer
 //! dot product needs no shuffles; then the 32 scales and the 32 minima in half precision.
-//! Activations have a scale for each block too, so the sums of a block are exact integers.
+//! Activations have a scale for each block too, so the sums of a block are exact integers. Each is
+//! two bytes, a coarse and a fine one: with 8 bits alone the next token of a small model can change
+//! (the states of its first tokens have numbers a thousand times their neighbours), and decoding
+//! waits for the weights anyway.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -22,6 +25,12 @@ pub(crate) const BLOCK: usize = 32;
 
 /// Words of four inputs in a block.
 const WORDS: usize = BLOCK / 4;
+
+/// Words of a block of activations: the coarse bytes, then the fine ones.
+const INPUT_WORDS: usize = 2 * WORDS;
+
+/// Fine steps of a coarse one.
+const FINE: f32 = 256.0;
 
 /// Bytes of the scales (or minima) of a panel's block.
 const SCALES: usize = 2 * PANEL;
@@ -205,12 +214,12 @@ fn place(stored: Stored, unsigned: bool, row: &BlockRow, column: usize, panel: &
     }
 }
 
-/// `q = round(x / scale)` in each block of 32, with the block's scale and scaled sum.
+/// `x ≈ scale · (256 · coarse + fine)` in each block of 32, with the block's scale and scaled sum.
 ///
 /// # Safety
 ///
-/// `from` is valid for `inputs` numbers, `to` for as many bytes, `facts` for two numbers a block; the
-/// CPU has `S`.
+/// `from` is valid for `inputs` numbers, `to` for twice as many bytes, `facts` for two numbers a
+/// block; the CPU has `S`.
 #[inline(always)]
 pub(super) unsafe fn quantize<S: Simd>(
     from: *const f32,
@@ -218,10 +227,12 @@ pub(super) unsafe fn quantize<S: Simd>(
     to: *mut i8,
     facts: *mut f32,
 ) {
+    /// 1.5 · 2²³: added and taken away again, it rounds what is smaller to the nearest integer.
+    const ROUNDER: f32 = 12_582_912.0;
     for block in 0..inputs / BLOCK {
         // SAFETY: the caller's.
         unsafe {
-            let (from, to) = (from.add(block * BLOCK), to.add(block * BLOCK));
+            let (from, to) = (from.add(block * BLOCK), to.add(2 * block * BLOCK));
             let mut largest = S::splat(0.0);
             for at in (0..BLOCK).step_by(S::LANES) {
                 let value = S::load(from.add(at));
@@ -229,17 +240,21 @@ pub(super) unsafe fn quantize<S: Simd>(
             }
             let largest = S::maximum(largest);
             let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let mut sum = S::splat(0.0);
             for at in (0..BLOCK).step_by(S::LANES) {
                 let value = S::mul(S::load(from.add(at)), S::splat(factor));
-                S::store_i8(to.add(at), value, 0);
+                let coarse = S::sub(S::add(value, S::splat(ROUNDER)), S::splat(ROUNDER));
+                let fine = S::mul(S::sub(value, coarse), S::splat(FINE));
+                let fine = S::max(S::min(fine, S::splat(127.0)), S::splat(-127.0));
+                let fine = S::sub(S::add(fine, S::splat(ROUNDER)), S::splat(ROUNDER));
+                S::store_i8(to.add(at), coarse, 0);
+                S::store_i8(to.add(BLOCK + at), fine, 0);
+                // Integers up to 32 · 127 · 256, which every order of summation has exactly.
+                sum = S::add(sum, S::fma(coarse, S::splat(FINE), fine));
             }
-            let quants = std::slice::from_raw_parts(to, BLOCK);
-            let sum: i32 = quants.iter().map(|quant| i32::from(*quant)).sum();
-            let scale = largest / 127.0;
-            #[expect(clippy::cast_precision_loss, reason = "a sum of 32 bytes")]
-            let sum = scale * sum as f32;
+            let scale = largest / (127.0 * FINE);
             facts.add(2 * block).write(scale);
-            facts.add(2 * block + 1).write(sum);
+            facts.add(2 * block + 1).write(scale * S::sum(sum));
         }
     }
 }
@@ -247,7 +262,7 @@ pub(super) unsafe fn quantize<S: Simd>(
 /// What [`Piece::multiply`] reads and writes besides the weights.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
-    /// Bytes of activations by row, and two facts a block.
+    /// Bytes of activations by row, [`INPUT_WORDS`] words and two facts a block.
     pub(super) words: Rows<'a, f32>,
     pub(super) facts: Rows<'a, f32>,
     pub(super) blocks: usize,
@@ -345,11 +360,17 @@ impl Piece {
                             None => S::load_f16(facts.add(PANEL + column)),
                         };
                         for (offset, sums) in sums.iter_mut().enumerate() {
-                            let words = job.words.at(row + offset, block * WORDS);
+                            let words = job.words.at(row + offset, block * INPUT_WORDS);
                             let words = words.cast_const().cast::<i32>();
                             let mut dot = S::zero_i();
                             for (word, weights) in weights.iter().enumerate() {
                                 let input = S::splat_i(words.add(word).read());
+                                dot = S::dot_i8(dot, *weights, input);
+                            }
+                            // At most 32 · 255 · 127 · 257 in all.
+                            dot = S::times_256(dot);
+                            for (word, weights) in weights.iter().enumerate() {
+                                let input = S::splat_i(words.add(WORDS + word).read());
                                 dot = S::dot_i8(dot, *weights, input);
                             }
                             let facts = job.facts.at(row + offset, 2 * block);

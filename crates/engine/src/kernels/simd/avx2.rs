@@ -146,6 +146,10 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
     }
     #[inline(always)]
+    unsafe fn times_256(a: __m256i) -> __m256i {
+        unsafe { _mm256_slli_epi32::<8>(a) }
+    }
+    #[inline(always)]
     unsafe fn to_f32(a: __m256i) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(a) }
     }

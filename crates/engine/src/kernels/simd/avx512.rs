@@ -144,6 +144,10 @@ macro_rules! avx512 {
                 unsafe { $dot_i16(sum, a, b) }
             }
             #[inline(always)]
+            unsafe fn times_256(a: __m512i) -> __m512i {
+                unsafe { _mm512_slli_epi32::<8>(a) }
+            }
+            #[inline(always)]
             unsafe fn to_f32(a: __m512i) -> __m512 {
                 unsafe { _mm512_cvtepi32_ps(a) }
             }

@@ -65,6 +65,8 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn dot_i16(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
     /// The low and the high four bits of each byte, as bytes.
     unsafe fn nibbles(a: Self::I) -> [Self::I; 2];
+    /// Each lane times 256.
+    unsafe fn times_256(a: Self::I) -> Self::I;
     unsafe fn to_f32(a: Self::I) -> Self::F;
     /// Rounded to the nearest integer, stored as bytes (`value + offset`, which must fit).
     unsafe fn store_i8(target: *mut i8, value: Self::F, offset: i32);

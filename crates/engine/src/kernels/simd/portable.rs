@@ -156,6 +156,10 @@ unsafe impl Simd for Portable {
         })
     }
     #[inline(always)]
+    unsafe fn times_256(a: I) -> I {
+        a.map(|word| word << 8)
+    }
+    #[inline(always)]
     unsafe fn to_f32(a: I) -> F {
         #[expect(
             clippy::cast_precision_loss,
