@@ -21,7 +21,7 @@ pub(crate) enum Level {
     Avx512,
     /// AVX-512 with VNNI: 8- and 16-bit integer dot products.
     Vnni,
-    /// AMX tiles for bf16 and int8, the rest as `Vnni`.
+    /// AMX tiles for bf16 and int8 and AVX512-BF16, the rest as `Vnni`.
     Amx,
 }
 
@@ -136,7 +136,7 @@ fn detected(level: Level) -> bool {
                 && has!("avx512vl")
         }
         Level::Vnni => detected(Level::Avx512) && has!("avx512vnni"),
-        Level::Amx => detected(Level::Vnni) && super::amx::usable(),
+        Level::Amx => detected(Level::Vnni) && has!("avx512bf16") && super::amx::usable(),
     }
 }
 

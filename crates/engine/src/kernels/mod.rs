@@ -23,4 +23,6 @@ pub(crate) mod norm;
 pub(crate) mod activation;
 pub(crate) mod rope;
 pub(crate) mod attention;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tiled;
 pub(crate) mod cached_attention;

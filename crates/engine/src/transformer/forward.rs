@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::{BlockKind, Positions};
 use super::scratch::{Local, ROW_BLOCK, Scratch};
+#[cfg(target_arch = "x86_64")]
+use super::tiled::Crew;
 use super::{Batch, Layer, Transformer};
 use crate::Result;
 use crate::kernels::attention::Attention;
@@ -115,6 +117,10 @@ impl Transformer {
         batch: &Batch,
         scratch: &'a mut Scratch,
     ) -> Result<Hidden<'a>> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(operand) = self.tile_operand() {
+            return self.forward_on_tiles(operand, Crew::Alone, batch, scratch);
+        }
         let longest = self.prepare(batch, scratch)?;
         let tables = self.tables(longest);
         let Scratch {
@@ -165,6 +171,10 @@ impl Transformer {
         scratch: &'a mut Scratch,
         locals: &[Mutex<Scratch>],
     ) -> Result<Hidden<'a>> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(operand) = self.tile_operand() {
+            return self.forward_on_tiles(operand, Crew::Team(team, locals), batch, scratch);
+        }
         let longest = self.prepare(batch, scratch)?;
         let tables = self.tables(longest);
         let Scratch {
@@ -360,7 +370,9 @@ impl Transformer {
                         norm.apply(self.isa, rows, pass.x, None, None, own.normed);
                     }
                 }
-                Step::Rotate => self.rotate(layer, rows, pass, table),
+                Step::Rotate => {
+                    self.rotate(layer, rows, pass.batch, pass.query_key_value, table);
+                }
                 Step::AddAttention => {
                     let (post, next) = (&layer.post_attention_norm, &layer.feed_forward_norm);
                     self.add(post.as_ref(), next.as_ref(), rows, pass.x, own);
@@ -446,11 +458,12 @@ impl Transformer {
     /// # Safety
     ///
     /// As [`Transformer::row_step`].
-    unsafe fn rotate(
+    pub(super) unsafe fn rotate(
         &self,
         layer: &Layer,
         rows: Range<usize>,
-        pass: Pass<'_>,
+        batch: &Batch,
+        query_key_value: Rows<'_, f32>,
         table: Option<&Table>,
     ) {
         let heads = &layer.heads;
@@ -461,12 +474,12 @@ impl Transformer {
         // Latent attention rotates the last part of a head, the others the first.
         let latent = self.config.decoder.latent.as_ref();
         let unrotated = latent.map_or(0, |latent| latent.qk_nope_head_dim);
-        let borders = &pass.batch.cumulative_seq_lengths;
+        let borders = &batch.cumulative_seq_lengths;
         for row in rows {
             let sequence = borders.partition_point(|border| *border <= row) - 1;
-            let position = pass.batch.first_position(sequence) + row - borders[sequence];
+            let position = batch.first_position(sequence) + row - borders[sequence];
             // SAFETY: the caller's row.
-            let numbers = unsafe { pass.query_key_value.row(row) };
+            let numbers = unsafe { query_key_value.row(row) };
             let (queries, keys) = numbers.split_at_mut(heads.key_column());
             let queries = queries[..heads.num_heads * dim].chunks_exact_mut(dim);
             let keys = keys[..heads.num_key_value_heads * dim].chunks_exact_mut(dim);
@@ -491,24 +504,23 @@ impl Transformer {
         length: usize,
     ) -> Attention<'a> {
         let heads = self.layers[index].heads;
-        let span = self.config.max_positions;
-        let bias = self.relative_bias.as_ref().map(|bias| {
-            (
-                self.spread_bias
-                    .get_or_init(|| bias.spread(span))
-                    .as_slice(),
-                span,
-            )
-        });
         Attention {
             heads,
             qkv: pass.query_key_value,
             first,
             length,
             packed: Rows::new(packed, 1, heads.packed_len(length)),
-            bias,
+            bias: self.bias_table(),
             out: pass.context,
         }
+    }
+
+    /// The relative position bias, spread out: for each head `2 · span − 1` values; and the span.
+    pub(super) fn bias_table(&self) -> Option<(&[f32], usize)> {
+        let span = self.config.max_positions;
+        let bias = self.relative_bias.as_ref()?;
+        let spread = self.spread_bias.get_or_init(|| bias.spread(span));
+        Some((spread, span))
     }
 
     pub(super) fn lend<'a>(
@@ -528,7 +540,7 @@ impl Transformer {
     }
 
     /// The rotation of each layer, long enough for `longest` positions; one for the end.
-    fn tables(&self, longest: usize) -> Vec<Option<Arc<Table>>> {
+    pub(super) fn tables(&self, longest: usize) -> Vec<Option<Arc<Table>>> {
         let table = |layer: &Layer| layer.rope.as_ref().map(|rope| rope.table(longest));
         self.layers.iter().map(table).chain([None]).collect()
     }

@@ -10,6 +10,8 @@ mod latent;
 pub(crate) mod load;
 mod scratch;
 mod forward;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
 pub(crate) mod cache;
 mod cached;
 

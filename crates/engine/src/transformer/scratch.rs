@@ -7,6 +7,8 @@ use crate::kernels::linear::InputScratch;
 use crate::kernels::rows::padded;
 
 use super::Transformer;
+#[cfg(target_arch = "x86_64")]
+use super::tiled::TiledScratch;
 
 /// Rows that go through a chain of layers at a time: so few that a block's feed-forward activations
 /// stay in a 2 MiB second-level cache, so many that each panel of weights is used eight times.
@@ -31,6 +33,8 @@ pub(crate) struct Scratch {
     pub(super) packed: Buffer<f32>,
     pub(super) local: Local,
     pub(super) attend: AttendScratch,
+    #[cfg(target_arch = "x86_64")]
+    pub(super) tiled: TiledScratch,
 }
 
 impl Scratch {
@@ -53,6 +57,8 @@ impl Scratch {
             context: Buffer::zeroed(0),
             packed: Buffer::zeroed(0),
             attend: AttendScratch::default(),
+            #[cfg(target_arch = "x86_64")]
+            tiled: TiledScratch::new(),
             local: Local {
                 hidden: Buffer::zeroed(hidden),
                 normed: Buffer::zeroed(hidden),

@@ -206,7 +206,7 @@ unsafe fn execute(tiles: &mut Tiles, instruction: &Instruction) {
                 needs(tiles.configured, "tilezero of no tile");
                 tiles.data[first] = [[0; ROW_BYTES]; TILE];
             }
-            ((3, 0x4B), Some(_)) => each_row(tiles, instruction, false),
+            ((1 | 3, 0x4B), Some(_)) => each_row(tiles, instruction, false),
             ((2, 0x4B), Some(_)) => each_row(tiles, instruction, true),
             ((pp @ 1, 0x5E) | (pp @ 2, 0x5C), None) => {
                 let same = first == second || first == third || second == third;

@@ -1,7 +1,7 @@
 //! The linear layer on AMX tiles: blocks of 32 rows by one panel of 32 outputs.
 //!
 //! Bytes give the sums of the VNNI kernel, bit for bit: the same panels, the same activations, the
-//! same start and scales. bf16 sums start from the bias, so they leave the tiles for the output.
+//! same start and scales. bf16 sums start from the bias.
 
 use super::{Multiply, Panels};
 use crate::kernels::amx::{Block, RowTile, TILE, Tiles};
@@ -95,8 +95,8 @@ impl ByTiles<'_> {
             // Panels of whole steps lie one after the other, so the offset cannot wrap.
             b: weights.wrapping_add(panel * steps * PANEL_STEP),
             steps,
-            start: std::ptr::null(),
-            sums_stride: PANEL * 4,
+            a_step: STEP,
+            start_stride: 0,
         }
     }
 
@@ -110,43 +110,14 @@ impl ByTiles<'_> {
     /// As [`Kernel::run`]; `weights` are bf16 panels of this layer.
     #[inline(always)]
     unsafe fn multiply_bf16(&self, tiles: &Tiles, weights: *const u8) {
-        let out = self.0.out;
-        for panel in self.0.panels.clone() {
-            let block = Block {
-                start: self.0.layer.bias[panel * PANEL..][..PANEL].as_ptr().cast(),
-                sums_stride: out.stride() * 4,
-                ..self.block(weights, 2 * TILE, panel)
-            };
-            let tile = |row| RowTile {
-                a: self.activations(row),
-                sums: out.at(row, panel * PANEL).cast(),
-            };
-            for (first, second) in self.tiles() {
-                // SAFETY: rows and panels are in range, rows of activations hold whole tiles.
-                unsafe {
-                    match second {
-                        Some(second) => tiles.pair_of_bf16(&block, [tile(first), tile(second)]),
-                        None => tiles.one_of_bf16(&block, tile(first)),
-                    }
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As [`Kernel::run`]; `weights` are byte panels of this layer, and `facts` theirs.
-    #[inline(always)]
-    unsafe fn multiply_i8<S: Simd>(&self, tiles: &Tiles, weights: *const u8, facts: &Facts<'_>) {
         let mut sums = Sums([0; 2 * TILE * PANEL]);
         for panel in self.0.panels.clone() {
-            let block = Block {
-                start: facts.starts[panel * PANEL..][..PANEL].as_ptr().cast(),
-                ..self.block(weights, 4 * TILE, panel)
-            };
+            let block = self.block(weights, 2 * TILE, panel);
+            let start = self.0.layer.bias[panel * PANEL..][..PANEL].as_ptr().cast();
             for (first, second) in self.tiles() {
                 let low = RowTile {
                     a: self.activations(first),
+                    start,
                     sums: sums.0.as_mut_ptr().cast(),
                 };
                 // SAFETY: rows and panels are in range, rows of activations hold whole tiles, and
@@ -157,6 +128,57 @@ impl ByTiles<'_> {
                             let high = RowTile {
                                 a: self.activations(second),
                                 sums: low.sums.add(TILE * PANEL * 4),
+                                ..low
+                            };
+                            tiles.pair_of_bf16(&block, [low, high]);
+                            self.copy(&sums.0[TILE * PANEL..], second, panel);
+                        }
+                        None => tiles.one_of_bf16(&block, low),
+                    }
+                    self.copy(&sums.0, first, panel);
+                }
+            }
+        }
+    }
+
+    /// Stores the sums of the tile that begins at `row`, which are bits of `f32`.
+    ///
+    /// # Safety
+    ///
+    /// As [`Kernel::run`]; `sums` holds a tile's rows of 32 columns.
+    #[inline(always)]
+    unsafe fn copy(&self, sums: &[i32], row: usize, panel: usize) {
+        for (offset, sums) in sums.chunks_exact(PANEL).take(self.tile_rows()).enumerate() {
+            let to = self.0.out.at(row + offset, panel * PANEL);
+            // SAFETY: the rows are this job's, and have whole panels.
+            unsafe { to.copy_from_nonoverlapping(sums.as_ptr().cast(), PANEL) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Kernel::run`]; `weights` are byte panels of this layer, and `facts` theirs.
+    #[inline(always)]
+    unsafe fn multiply_i8<S: Simd>(&self, tiles: &Tiles, weights: *const u8, facts: &Facts<'_>) {
+        let mut sums = Sums([0; 2 * TILE * PANEL]);
+        for panel in self.0.panels.clone() {
+            let block = self.block(weights, 4 * TILE, panel);
+            let start = facts.starts[panel * PANEL..][..PANEL].as_ptr().cast();
+            for (first, second) in self.tiles() {
+                let low = RowTile {
+                    a: self.activations(first),
+                    start,
+                    sums: sums.0.as_mut_ptr().cast(),
+                };
+                // SAFETY: rows and panels are in range, rows of activations hold whole tiles, and
+                // `sums` has room for both.
+                unsafe {
+                    match second {
+                        Some(second) => {
+                            let high = RowTile {
+                                a: self.activations(second),
+                                sums: low.sums.add(TILE * PANEL * 4),
+                                ..low
                             };
                             tiles.pair_of_u8(&block, [low, high]);
                             self.store::<S>(&sums.0[TILE * PANEL..], second, panel, facts);

@@ -12,7 +12,7 @@ mod pack;
 mod quantize;
 pub(crate) mod tile;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::ops::Range;
 
@@ -127,6 +127,49 @@ impl InputScratch {
             words: Rows::new(&mut self.words, rows, stride),
             scales: Rows::new(&mut self.scales, rows, facts(stride)),
         }
+    }
+}
+
+/// Panels that tiles read, the first byte of each format's.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TilePanels {
+    /// bf16.
+    Halves(*const u8),
+    /// Signed bytes.
+    Bytes(*const u8),
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Linear {
+    /// The weights, if they are in a format of tiles.
+    pub(crate) fn tile_panels(&self) -> Option<TilePanels> {
+        match &self.panels {
+            Panels::Bf16(weights) => Some(TilePanels::Halves(weights.as_ptr().cast())),
+            Panels::I8 { weights, .. } => Some(TilePanels::Bytes(weights.as_ptr().cast())),
+            _ => None,
+        }
+    }
+
+    /// Of byte panels: −128 · Σ weights of each output.
+    pub(crate) fn tile_starts(&self) -> &[i32] {
+        match &self.panels {
+            Panels::I8 { starts, .. } => starts,
+            _ => &[],
+        }
+    }
+
+    /// Of byte panels: the scale of each output, and its sum of weights, scaled.
+    pub(crate) fn tile_scales(&self) -> (&[f32], &[f32]) {
+        match &self.panels {
+            Panels::I8 { scales, sums, .. } => (scales, sums),
+            _ => (&[], &[]),
+        }
+    }
+
+    /// The bias, padded to whole panels.
+    pub(crate) fn bias(&self) -> &[f32] {
+        &self.bias
     }
 }
 

@@ -5,9 +5,9 @@ use crate::Result;
 use crate::kernels::rows::padded;
 use crate::kernels::team::Team;
 
-pub(super) struct Dense<'a> {
-    pub(super) weights: &'a [f32],
-    pub(super) inputs: usize,
+pub(in crate::kernels) struct Dense<'a> {
+    pub(in crate::kernels) weights: &'a [f32],
+    pub(in crate::kernels) inputs: usize,
 }
 
 impl WeightSource for Dense<'_> {
@@ -20,7 +20,7 @@ impl WeightSource for Dense<'_> {
     }
 }
 
-pub(super) fn number(seed: usize) -> f32 {
+pub(in crate::kernels) fn number(seed: usize) -> f32 {
     let mixed = (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 4001;
     (mixed as f32 - 2000.0) / 1500.0
 }

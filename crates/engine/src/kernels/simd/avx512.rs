@@ -30,7 +30,7 @@ pub(super) unsafe fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
 macro_rules! avx512 {
     ($name:ident, $unsigned:literal, $dot_i8:expr, $dot_i16:expr) => {
         #[derive(Clone, Copy, Debug)]
-        struct $name;
+        pub(in crate::kernels) struct $name;
 
         #[expect(
             clippy::undocumented_unsafe_blocks,

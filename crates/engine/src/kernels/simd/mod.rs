@@ -12,6 +12,9 @@ mod avx2;
 mod avx512;
 mod portable;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Vnni;
+
 /// Vector operations of one instruction set.
 ///
 /// # Safety
