@@ -7,6 +7,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::product::ZEROS;
 use super::{HALVES, Halves, TILE_BYTES, TILE_ROW};
 use crate::kernels::amx::{Block, PANEL_ROW, RowTile, TILE, Tiles};
 use crate::kernels::attention::{Heads, MASKED};
@@ -15,9 +16,9 @@ use crate::kernels::rows::{PANEL, Rows, padded};
 /// Queries of one task: two tiles.
 const QUERIES: usize = 2 * TILE;
 
-/// Keys that are scored before the softmax moves on: their scores fill half of a 48 KiB cache, their
-/// weights a third.
-const KEYS: usize = 256;
+/// Keys that are scored before the softmax moves on: with 32 columns a head, their scores, weights,
+/// keys and values fill a 48 KiB cache.
+const KEYS: usize = 128;
 
 /// Chunks of a panel's width in a block of keys.
 const CHUNKS: usize = KEYS / PANEL;
@@ -275,11 +276,15 @@ impl TileAttention<'_> {
                     let scratch = memory(index);
                     for (row, query) in queries.clone().enumerate() {
                         let scores = scratch.scores_of(row);
-                        let factor = self.hide_and_bias(*head, query, keys.clone(), scores);
+                        let factor = self.add_bias(*head, query, keys.clone(), scores);
+                        let seen = reach.of(query, self.length);
+                        let seen = seen.start.clamp(keys.start, keys.end) - keys.start
+                            ..seen.end.clamp(keys.start, keys.end) - keys.start;
                         let chunks = keys.len().div_ceil(PANEL);
                         let weights = scratch.weights_of(row);
                         let running = &mut running[index][row];
-                        corrections[row] = soften(running, factor, chunks, scores, weights);
+                        corrections[row] =
+                            soften(running, (factor, seen), chunks, scores, weights);
                     }
                 }
                 for (index, (_, packed)) in heads.iter().enumerate() {
@@ -318,7 +323,6 @@ impl TileAttention<'_> {
     ) {
         let dim = self.heads.head_dim;
         let steps = dim.div_ceil(HALVES);
-        let zeros = [0.0_f32; PANEL];
         let row = self.first + queries.start;
         for (chunk, panel) in (keys.start / PANEL..keys.end.div_ceil(PANEL)).enumerate() {
             let block = Block {
@@ -330,7 +334,7 @@ impl TileAttention<'_> {
             };
             let tile = |index: usize| RowTile {
                 a: self.qkv.at(row + index * TILE, head * dim).cast_const().cast(),
-                start: zeros.as_ptr().cast(),
+                start: ZEROS.0.as_ptr().cast(),
                 sums: scratch
                     .scores
                     .wrapping_add((index * scratch.chunks + chunk) * SUMS)
@@ -347,14 +351,14 @@ impl TileAttention<'_> {
         }
     }
 
-    /// Adds the bias, if there is one, and hides the keys that the query must not see; returns what
-    /// the scores are to be multiplied with, in powers of two.
+    /// Adds the bias, if there is one; returns what the scores are to be multiplied with, in powers
+    /// of two.
     ///
     /// # Safety
     ///
     /// As [`TileAttention::attend`].
     #[inline(always)]
-    unsafe fn hide_and_bias(
+    unsafe fn add_bias(
         &self,
         head: usize,
         query: usize,
@@ -362,24 +366,22 @@ impl TileAttention<'_> {
         scores: *mut f32,
     ) -> f32 {
         use std::f32::consts::LOG2_E;
-        let at = |key: usize| scores.wrapping_add(key / PANEL * SUMS + key % PANEL);
-        let mut factor = self.heads.scale * LOG2_E;
-        let seen = self.heads.reach.of(query, self.length);
-        let start = seen.start.clamp(keys.start, keys.end) - keys.start;
-        let end = seen.end.clamp(keys.start, keys.end) - keys.start;
-        // SAFETY: keys of the block; its last chunk is whole.
-        unsafe {
-            if let Some((bias, span)) = self.bias {
-                let from = head * (2 * span - 1) + (span - 1) + keys.start - query;
-                for (key, bias) in bias[from..][..keys.len()].iter().enumerate() {
-                    *at(key) = *at(key) * self.heads.scale + bias;
-                }
-                factor = LOG2_E;
+        let Some((bias, span)) = self.bias else {
+            return self.heads.scale * LOG2_E;
+        };
+        let from = head * (2 * span - 1) + (span - 1) + keys.start - query;
+        let bias = &bias[from..][..keys.len()];
+        let scale = _mm512_set1_ps(self.heads.scale);
+        for (part, bias) in bias.chunks(16).enumerate() {
+            let mask = (1_u32 << bias.len()) - 1;
+            // SAFETY: keys of the block; masked numbers are not read.
+            unsafe {
+                let at = scores.add(part / 2 * SUMS + part % 2 * 16);
+                let bias = _mm512_maskz_loadu_ps(mask as u16, bias.as_ptr());
+                _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_loadu_ps(at), scale, bias));
             }
-            (0..start).for_each(|key| *at(key) = MASKED);
-            (end..padded(keys.len()).max(end)).for_each(|key| *at(key) = MASKED);
         }
-        factor
+        LOG2_E
     }
 
     /// `output = output · correction + weights · values`, or without the first for the first block.
@@ -399,7 +401,6 @@ impl TileAttention<'_> {
     ) {
         let width = padded(self.heads.head_dim);
         let all_steps = self.length.div_ceil(PANEL);
-        let zeros = [0.0_f32; PANEL];
         for panel in 0..width / PANEL {
             let step = panel * all_steps + keys.start / PANEL;
             let block = Block {
@@ -411,7 +412,7 @@ impl TileAttention<'_> {
             };
             let tile = |index: usize| RowTile {
                 a: scratch.weights.wrapping_add(index * scratch.chunks * TILE_BYTES),
-                start: zeros.as_ptr().cast(),
+                start: ZEROS.0.as_ptr().cast(),
                 sums: scratch.sums.wrapping_add(index * SUMS).cast(),
             };
             // SAFETY: the caller's; sums have room for two tiles of rows.
@@ -464,6 +465,26 @@ impl TileAttention<'_> {
     }
 }
 
+/// The 16 scores from `first` on, those outside of `seen` hidden. Hidden in the register: to store
+/// single scores before vectors of them are read would hold up the reads.
+///
+/// # Safety
+///
+/// `scores` are a row's of [`Scratch`].
+#[inline(always)]
+unsafe fn seen_scores(scores: *const f32, first: usize, seen: &Range<usize>) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe {
+        let values = _mm512_loadu_ps(scores.add(first / PANEL * SUMS + first % PANEL));
+        if seen.start <= first && first + 16 <= seen.end {
+            return values;
+        }
+        let bits = |end: usize| (1_u32 << end.clamp(first, first + 16).wrapping_sub(first)) - 1;
+        let mask = bits(seen.end) & !bits(seen.start);
+        _mm512_mask_mov_ps(_mm512_set1_ps(MASKED), mask as u16, values)
+    }
+}
+
 /// Turns a row of scores, `chunks` chunks of 32, into weights relative to the new running maximum,
 /// rounded to bf16: `2^(factor · (score − maximum))`. Returns what earlier results are multiplied by.
 ///
@@ -474,7 +495,7 @@ impl TileAttention<'_> {
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 unsafe fn soften(
     running: &mut Running,
-    factor: f32,
+    (factor, seen): (f32, Range<usize>),
     chunks: usize,
     scores: *const f32,
     weights: *mut u8,
@@ -483,20 +504,22 @@ unsafe fn soften(
     unsafe {
         let mut maxima = [_mm512_set1_ps(running.maximum); 2];
         for chunk in 0..chunks {
-            let scores = scores.add(chunk * SUMS);
-            maxima[0] = _mm512_max_ps(maxima[0], _mm512_loadu_ps(scores));
-            maxima[1] = _mm512_max_ps(maxima[1], _mm512_loadu_ps(scores.add(16)));
+            for (half, maximum) in maxima.iter_mut().enumerate() {
+                let scores = seen_scores(scores, chunk * PANEL + half * 16, &seen);
+                *maximum = _mm512_max_ps(*maximum, scores);
+            }
         }
         let maximum = _mm512_reduce_max_ps(_mm512_max_ps(maxima[0], maxima[1]));
         let (scale, shift) = (_mm512_set1_ps(factor), _mm512_set1_ps(-maximum * factor));
         let mut sums = [_mm512_setzero_ps(); 2];
         for chunk in 0..chunks {
-            let scores = scores.add(chunk * SUMS);
-            let low = power_of_two(_mm512_fmadd_ps(_mm512_loadu_ps(scores), scale, shift));
-            let high = _mm512_fmadd_ps(_mm512_loadu_ps(scores.add(16)), scale, shift);
-            let high = power_of_two(high);
-            sums = [_mm512_add_ps(sums[0], low), _mm512_add_ps(sums[1], high)];
-            super::pack::store_pair(weights.add(chunk * TILE_BYTES), [low, high]);
+            let mut pair = [_mm512_setzero_ps(); 2];
+            for half in 0..2 {
+                let scores = seen_scores(scores, chunk * PANEL + half * 16, &seen);
+                pair[half] = power_of_two(_mm512_fmadd_ps(scores, scale, shift));
+                sums[half] = _mm512_add_ps(sums[half], pair[half]);
+            }
+            super::pack::store_pair(weights.add(chunk * TILE_BYTES), pair);
         }
         let sum = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
         let mut correction = 1.0;

@@ -142,8 +142,8 @@ impl Default for Pending {
 
 /// What sums start from that others are added to.
 #[repr(align(64))]
-struct Zeros([f32; PANEL]);
-static ZEROS: Zeros = Zeros([0.0; PANEL]);
+pub(super) struct Zeros(pub(super) [f32; PANEL]);
+pub(super) static ZEROS: Zeros = Zeros([0.0; PANEL]);
 
 /// A product by bytes or by bf16.
 struct Job<'a, const BYTES: bool> {
