@@ -288,7 +288,7 @@ impl Encoder {
     ) -> Result<Vec<(usize, R)>> {
         let total: usize = windows.iter().map(|window| window.input_ids.len()).sum();
         // Smaller batches when there is little work, so that all threads get some of it.
-        let budget = (total / (4 * self.team.size())).clamp(64, std::env::var("ALONE").ok().and_then(|v| v.parse().ok()).unwrap_or(ALONE));
+        let budget = (total / (4 * self.team.size())).clamp(64, ALONE);
         let batches = batches(windows, budget);
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (done, failure) = (Mutex::new(Vec::new()), Mutex::new(None::<Error>));

@@ -392,8 +392,20 @@ macro_rules! products {
     };
 }
 
-products!(pair_of_u8, pair_steps_of_u8, one_of_u8, one_steps_of_u8, "tdpbusd");
-products!(pair_of_bf16, pair_steps_of_bf16, one_of_bf16, one_steps_of_bf16, "tdpbf16ps");
+products!(
+    pair_of_u8,
+    pair_steps_of_u8,
+    one_of_u8,
+    one_steps_of_u8,
+    "tdpbusd"
+);
+products!(
+    pair_of_bf16,
+    pair_steps_of_bf16,
+    one_of_bf16,
+    one_steps_of_bf16,
+    "tdpbf16ps"
+);
 
 /// Compares small products with the plain definition, in both formats: a machine (or an emulator
 /// beneath it) that says it has tiles and calculates something else is not believed.

@@ -19,7 +19,7 @@ use super::{Batch, Hidden, Layer, Scratch, Transformer};
 use crate::Result;
 use crate::kernels::attention::Heads;
 use crate::kernels::buffer::Buffer;
-use crate::kernels::linear::{Linear, TilePanels};
+use crate::kernels::linear::{Linear, PART, TilePanels};
 use crate::kernels::norm::Norm;
 use crate::kernels::rope::Table;
 use crate::kernels::rows::{Rows, padded};
@@ -35,6 +35,9 @@ const TILE: usize = 16;
 /// Batches of at least so many rows are shared out by rows, smaller ones by columns: a product of
 /// few rows takes as long as its weights take to arrive.
 const BY_ROWS: usize = 96;
+
+/// Panels of a part of the feed-forward block's inner width.
+const PART_PANELS: usize = PART / 32;
 
 /// Key-value heads that are packed at a time by a thread alone.
 const HEADS: usize = 8;
@@ -53,7 +56,10 @@ pub(super) struct TiledLocal {
     attention: Buffer<f32>,
     /// A part of the feed-forward block of a group of rows.
     wide: Buffer<u16>,
-    /// Keys and values of one head.
+    /// The same in bf16, before it is turned into bytes.
+    halves: Buffer<u16>,
+    scales: Buffer<f32>,
+    /// Keys and values of some heads.
     packed: Buffer<u16>,
 }
 
@@ -90,6 +96,8 @@ impl TiledScratch {
                 product: Buffer::zeroed(0),
                 attention: Buffer::zeroed(0),
                 wide: Buffer::zeroed(0),
+                halves: Buffer::zeroed(0),
+                scales: Buffer::zeroed(0),
                 packed: Buffer::zeroed(0),
             },
         }
@@ -100,7 +108,9 @@ impl TiledLocal {
     fn reserve(&mut self, heads: &Heads, longest: usize) {
         self.product.reserve(product::SCRATCH);
         let rows = product::GROUP * TILE;
-        self.wide.reserve(TileRows::len(rows, product::STEPS));
+        self.wide.reserve(TileRows::len(rows, PART_PANELS));
+        self.halves.reserve(rows * PART);
+        self.scales.reserve(rows * 2);
         self.attention.reserve(attention::scratch_len(heads));
         self.packed
             .reserve(HEADS * attention::packed_len(heads, longest));
@@ -254,12 +264,7 @@ impl Transformer {
     }
 
     /// Reserves memory and writes the first hidden states; returns the longest text's length.
-    fn prepare_tiles(
-        &self,
-        crew: Crew<'_>,
-        batch: &Batch,
-        scratch: &mut Scratch,
-    ) -> Result<usize> {
+    fn prepare_tiles(&self, crew: Crew<'_>, batch: &Batch, scratch: &mut Scratch) -> Result<usize> {
         let lengths = batch.sequences().map(|(_, length)| length);
         let longest = lengths.max().unwrap_or(0);
         let tokens = batch.num_tokens();
@@ -337,12 +342,7 @@ impl Run<'_> {
     /// # Safety
     ///
     /// Nobody else uses these rows meanwhile; they begin with a tile.
-    unsafe fn chain(
-        &self,
-        steps: &[(usize, Step)],
-        rows: Range<usize>,
-        local: &mut TiledLocal,
-    ) {
+    unsafe fn chain(&self, steps: &[(usize, Step)], rows: Range<usize>, local: &mut TiledLocal) {
         if rows.is_empty() {
             return;
         }
@@ -350,11 +350,10 @@ impl Run<'_> {
         for (index, step) in steps {
             // SAFETY: the caller's.
             unsafe {
-                let fused = self.operand == Operand::Halves;
-                if fused && *step == Step::Down {
+                if *step == Step::Down {
                     continue;
                 }
-                if fused && *step == Step::Up {
+                if *step == Step::Up {
                     self.feed_forward(*index, tiles.clone(), local);
                     continue;
                 }
@@ -383,40 +382,65 @@ impl Run<'_> {
         let mut first = tiles.start;
         while first < tiles.end {
             let group = first..(first + product::GROUP).min(tiles.end);
-            let rows = group.len() * TILE;
-            let wide = TileRows::new(&mut local.wide, rows, product::STEPS).starting_at(first);
-            for part in 0..up.num_panels().div_ceil(product::STEPS) {
-                let origin = part * product::STEPS;
-                let panels = origin..(origin + product::STEPS).min(up.num_panels());
-                let up = Product {
-                    to: match up.to {
-                        Target::Halves { activation, .. } => Target::Halves {
-                            to: Halves::Tiles(wide),
-                            activation,
-                        },
-                        to => to,
-                    },
-                    origin,
-                    ..up.clone()
-                };
-                let down = Product {
-                    from: wide,
-                    to: match (part, down.to) {
-                        (0, to) => to,
-                        (_, Target::Floats { to, .. }) => Target::Floats { to, add: true },
-                        (_, to) => to,
-                    },
-                    steps: panels.clone(),
-                    ..down.clone()
-                };
-                let outputs = 0..down.num_panels();
-                // SAFETY: the caller's; the memory of the part is this thread's.
-                unsafe {
-                    up.run(group.clone(), panels, &mut local.product);
-                    down.run(group.clone(), outputs, &mut local.product);
-                }
-            }
             first = group.end;
+            // SAFETY: the caller's.
+            unsafe { self.feed_forward_group(&up, &down, group, local) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Run::feed_forward`].
+    unsafe fn feed_forward_group(
+        &self,
+        up: &Product<'_>,
+        down: &Product<'_>,
+        group: Range<usize>,
+        local: &mut TiledLocal,
+    ) {
+        let rows = group.len() * TILE;
+        let first_row = group.start * TILE;
+        let wide = TileRows::new(&mut local.wide, rows, PART_PANELS).starting_at(group.start);
+        let halves = Rows::new(&mut local.halves, rows, PART).starting_at(first_row);
+        let scales = Rows::new(&mut local.scales, rows, 2).starting_at(first_row);
+        for part in 0..up.num_panels().div_ceil(PART_PANELS) {
+            let origin = part * PART_PANELS;
+            let panels = origin..(origin + PART_PANELS).min(up.num_panels());
+            let (to, steps) = match self.operand {
+                Operand::Halves => (Halves::Tiles(wide), panels.clone()),
+                Operand::Bytes => (Halves::Rows(halves), origin / 2..panels.end.div_ceil(2)),
+            };
+            let activation = match up.to {
+                Target::Halves { activation, .. } => activation,
+                Target::Floats { .. } => None,
+            };
+            let up = Product {
+                to: Target::Halves { to, activation },
+                origin,
+                ..up.clone()
+            };
+            let down = Product {
+                from: wide,
+                scales,
+                to: match (part, down.to) {
+                    (1.., Target::Floats { to, .. }) => Target::Floats { to, add: true },
+                    (_, to) => to,
+                },
+                steps,
+                part: (self.operand == Operand::Bytes).then_some(part),
+                ..down.clone()
+            };
+            let outputs = 0..down.num_panels();
+            // SAFETY: the caller's; the memory of the part is this thread's.
+            unsafe {
+                let width = panels.len() * 32;
+                up.run(group.clone(), panels, &mut local.product);
+                if self.operand == Operand::Bytes {
+                    let rows = first_row..first_row + rows;
+                    pack::to_bytes(Source::Halves(halves), rows, width, wide, scales);
+                }
+                down.run(group.clone(), outputs, &mut local.product);
+            }
         }
     }
 
@@ -495,6 +519,7 @@ impl Run<'_> {
             scales: pass.scales,
             to,
             steps: Product::all_steps(linear),
+            part: None,
             origin: 0,
         })
     }
@@ -525,7 +550,10 @@ impl Run<'_> {
             match step {
                 Step::AttentionNorm => {
                     // The first layer of ModernBERT has no norm before its attention.
-                    let norm = layer.attention_norm.as_ref().filter(|_| self.norms_before());
+                    let norm = layer
+                        .attention_norm
+                        .as_ref()
+                        .filter(|_| self.norms_before());
                     self.normed_operand(norm, rows);
                 }
                 Step::Rotate if self.rotates(index) => {
@@ -653,7 +681,8 @@ impl Run<'_> {
                         let scratch = &mut local.attention;
                         // SAFETY: the only thread; queries, keys and values are complete.
                         unsafe {
-                            some.clone().for_each(|head| attention.pack(head, place(head)));
+                            some.clone()
+                                .for_each(|head| attention.pack(head, place(head)));
                             attend_heads(&attention, some.clone(), place, scratch);
                         }
                         head = some.end;
@@ -731,7 +760,9 @@ fn attend_together(
             let place = |head| attention.place(memory, head);
             // SAFETY: shares are disjoint.
             unsafe {
-                share.clone().for_each(|head| attention.pack(head, place(head)));
+                share
+                    .clone()
+                    .for_each(|head| attention.pack(head, place(head)));
                 attend_heads(attention, share, place, &mut local.attention);
             }
         });

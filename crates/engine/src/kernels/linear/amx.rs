@@ -52,6 +52,7 @@ impl Kernel for ByTiles<'_> {
                     scales,
                     sums,
                     starts,
+                    ..
                 } => {
                     let facts = Facts {
                         scales,

@@ -63,10 +63,16 @@ enum Panels {
         sums: Buffer<f32>,
         /// −128 · Σ weights of each output: undoes the shift of unsigned activations.
         starts: Buffer<i32>,
+        /// The same two of each [`PART`] of the inputs, one part after the other.
+        parts: (Buffer<f32>, Buffer<i32>),
     },
     /// Blocks of 32 inputs with scales of their own.
     Blocks(Vec<blocks::Piece>),
 }
+
+/// Inputs of a layer that may be multiplied apart from the others, with activations scaled for
+/// themselves.
+pub(crate) const PART: usize = 384;
 
 /// A linear layer, `[rows, in_features] → [rows, out_features]`.
 #[derive(Debug)]
@@ -151,18 +157,25 @@ impl Linear {
         }
     }
 
-    /// Of byte panels: −128 · Σ weights of each output.
-    pub(crate) fn tile_starts(&self) -> &[i32] {
-        match &self.panels {
-            Panels::I8 { starts, .. } => starts,
+    /// Of byte panels: −128 · Σ weights of each output, over all inputs or a part of them.
+    pub(crate) fn tile_starts(&self, part: Option<usize>) -> &[i32] {
+        let width = self.bias.len();
+        match (&self.panels, part) {
+            (Panels::I8 { starts, .. }, None) => starts,
+            (Panels::I8 { parts, .. }, Some(part)) => &parts.1[part * width..][..width],
             _ => &[],
         }
     }
 
-    /// Of byte panels: the scale of each output, and its sum of weights, scaled.
-    pub(crate) fn tile_scales(&self) -> (&[f32], &[f32]) {
-        match &self.panels {
-            Panels::I8 { scales, sums, .. } => (scales, sums),
+    /// Of byte panels: the scale of each output, and its sum of weights, scaled, over all inputs or a
+    /// part of them.
+    pub(crate) fn tile_scales(&self, part: Option<usize>) -> (&[f32], &[f32]) {
+        let width = self.bias.len();
+        match (&self.panels, part) {
+            (Panels::I8 { scales, sums, .. }, None) => (scales, sums),
+            (Panels::I8 { scales, parts, .. }, Some(part)) => {
+                (scales, &parts.0[part * width..][..width])
+            }
             _ => (&[], &[]),
         }
     }
@@ -368,6 +381,7 @@ impl Kernel for Multiply<'_> {
                     scales,
                     sums,
                     starts,
+                    ..
                 } => {
                     let words = inputs.div_ceil(4);
                     let starts = self.unsigned.then_some(&**starts);

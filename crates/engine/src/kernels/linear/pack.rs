@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::blocks::{self, BlockPart};
 use super::quantize::to_bf16;
 use super::tile::TILE_WORDS;
-use super::{Format, Linear, Panels};
+use super::{Format, Linear, PART, Panels};
 use crate::Result;
 use crate::kernels::buffer::{Buffer, Number};
 use crate::kernels::isa::Isa;
@@ -134,6 +134,13 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
     let mut scales = Buffer::zeroed(width);
     let mut sums = Buffer::zeroed(width);
     let mut starts = Buffer::zeroed(width);
+    let num_parts = in_features.div_ceil(PART);
+    let mut parts = (
+        Buffer::zeroed(width * num_parts),
+        Buffer::zeroed(width * num_parts),
+    );
+    let part_sums = Rows::new(&mut parts.0, width * num_parts, 1);
+    let part_starts = Rows::new(&mut parts.1, width * num_parts, 1);
     let shared_scales = Rows::new(&mut scales, width, 1);
     let shared_sums = Rows::new(&mut sums, width, 1);
     let shared_starts = Rows::new(&mut starts, width, 1);
@@ -147,10 +154,22 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
         &|output, row| {
             let largest = largest(row);
             #[expect(clippy::cast_possible_truncation, reason = "a sum of bytes")]
-            let sum: i32 = row
-                .iter()
-                .map(|value| to_integer(*value, largest, 127.0) as i32)
-                .sum();
+            let sum = |row: &[f32]| -> i32 {
+                row.iter()
+                    .map(|value| to_integer(*value, largest, 127.0) as i32)
+                    .sum()
+            };
+            let mut total = 0;
+            for (part, inputs) in row.chunks(PART).enumerate() {
+                let sum = sum(inputs);
+                total += sum;
+                // SAFETY: each output is packed by one member.
+                unsafe {
+                    part_sums.row(part * width + output)[0] = largest / 127.0 * sum as f32;
+                    part_starts.row(part * width + output)[0] = -128 * sum;
+                }
+            }
+            let sum = total;
             // SAFETY: each output is packed by one member.
             unsafe {
                 shared_scales.row(output)[0] = largest / 127.0;
@@ -164,6 +183,7 @@ fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
         scales,
         sums,
         starts,
+        parts,
     })
 }
 

@@ -78,10 +78,7 @@ pub(super) unsafe fn store_pair(to: *mut u8, [low, high]: [__m512; 2]) {
     // SAFETY: the caller's; both types are 64 bytes of plain numbers.
     unsafe {
         let halves = _mm512_cvtne2ps_pbh(high, low);
-        _mm512_storeu_si512(
-            to.cast(),
-            std::mem::transmute::<__m512bh, __m512i>(halves),
-        );
+        _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(halves));
     }
 }
 

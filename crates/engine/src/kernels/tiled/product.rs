@@ -48,6 +48,9 @@ pub(crate) struct Product<'a> {
     pub(crate) to: Target<'a>,
     /// Which steps of the layer's inputs the operand holds; the first ones bring the bias.
     pub(crate) steps: Range<usize>,
+    /// Which [`PART`](crate::kernels::linear::PART) of the inputs these steps are, if the operand is
+    /// scaled for them alone.
+    pub(crate) part: Option<usize>,
     /// The panel of results that is the first of a target in bf16.
     pub(crate) origin: usize,
 }
@@ -172,9 +175,7 @@ impl<'a, const BYTES: bool> Job<'a, BYTES> {
     /// # Safety
     ///
     /// As [`Product::run`], for at most [`GROUP`] tiles of rows.
-    #[target_feature(
-        enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
-    )]
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
     unsafe fn run(&self, row_tiles: Range<usize>, panels: Range<usize>, scratch: &mut [f32]) {
         // SAFETY: the CPU has tiles, and no others live on this thread.
         let tiles = unsafe { Tiles::configure(TILE) };
@@ -260,7 +261,9 @@ impl<'a, const BYTES: bool> Job<'a, BYTES> {
         let layer = self.product.layer;
         let inputs = &self.product.steps;
         let start: *const u8 = if BYTES {
-            layer.tile_starts()[panel * PANEL..].as_ptr().cast()
+            layer.tile_starts(self.product.part)[panel * PANEL..]
+                .as_ptr()
+                .cast()
         } else if inputs.start > 0 {
             ZEROS.0.as_ptr().cast()
         } else {
@@ -271,9 +274,11 @@ impl<'a, const BYTES: bool> Job<'a, BYTES> {
             let sums: *mut u8 = sums.wrapping_add(index * TILE * PANEL).cast();
             RowTile {
                 // A lone tile has no neighbour, which is not read then.
-                a: self.product.from.tile(first, step - inputs.start).wrapping_add(
-                    index * self.product.from.steps * TILE_BYTES,
-                ),
+                a: self
+                    .product
+                    .from
+                    .tile(first, step - inputs.start)
+                    .wrapping_add(index * self.product.from.steps * TILE_BYTES),
                 start: if again { sums } else { start },
                 sums,
             }
@@ -305,7 +310,12 @@ impl<'a, const BYTES: bool> Job<'a, BYTES> {
                 }
                 let until = finished + (share - finished) * (piece + 1) / pieces;
                 self.finish(pending, until);
-                self.prefetch(panel, part.clone(), turn.0 * pieces + piece, turn.1 * pieces);
+                self.prefetch(
+                    panel,
+                    part.clone(),
+                    turn.0 * pieces + piece,
+                    turn.1 * pieces,
+                );
             }
             if both {
                 tiles.store_pair(pair(part.start));
@@ -349,9 +359,7 @@ impl<'a, const BYTES: bool> Job<'a, BYTES> {
     /// As [`Product::run`]; the sums of `pending` are complete, and, `SUMS` further, those of its
     /// gates' factors.
     #[inline]
-    #[target_feature(
-        enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
-    )]
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
     unsafe fn finish_rows(&self, pending: Pending, rows: Range<usize>) {
         let Pending {
             first, panel, sums, ..
@@ -418,8 +426,12 @@ impl<'a, const BYTES: bool> Job<'a, BYTES> {
                 [_mm512_loadu_ps(numbers), _mm512_loadu_ps(numbers.add(16))]
             };
             if BYTES {
-                let (scales, sums) = self.product.layer.tile_scales();
-                [load(scales), load(sums), load(self.product.layer.bias())]
+                let (scales, sums) = self.product.layer.tile_scales(self.product.part);
+                let bias = match self.product.part {
+                    None | Some(0) => load(self.product.layer.bias()),
+                    Some(_) => [_mm512_setzero_ps(); 2],
+                };
+                [load(scales), load(sums), bias]
             } else {
                 [[_mm512_setzero_ps(); 2]; 3]
             }
