@@ -571,7 +571,7 @@ unsafe fn soften(
 #[target_feature(enable = "avx512f")]
 fn power_of_two(x: __m512) -> __m512 {
     /// Least squares of `2^x` on ±1/2, relative.
-    const POLYNOMIAL: [f32; 4] = [0.999_928_9, 0.693_276_26, 0.242_604_35, 0.055_088_725];
+    const POLYNOMIAL: [f32; 4] = [0.999_928_9, 0.693_276_3, 0.242_604_35, 0.055_088_725];
     const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     let whole = _mm512_roundscale_ps::<TO_NEAREST>(x);
     let rest = _mm512_sub_ps(x, whole);
