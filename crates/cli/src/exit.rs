@@ -147,6 +147,9 @@ impl Verdict {
                 error.hint(),
             ));
         }
+        if let Some(error) = cause.downcast_ref::<wenyi::rag::RagError>() {
+            return Some(Self::of_rag(error));
+        }
         if let Some(error) = cause.downcast_ref::<wenyi_store::Error>() {
             return Some(Self::of_library(false, error.is_user_error(), error.hint()));
         }
@@ -170,6 +173,17 @@ impl Verdict {
             ));
         }
         cause.downcast_ref().map(Self::of_engine)
+    }
+
+    fn of_rag(error: &wenyi::rag::RagError) -> Self {
+        use wenyi::rag::RagError;
+        use wenyi::{chat::ChatErrorKind, retrieve};
+        let cancelled = match error {
+            RagError::Retrieve(error) => matches!(error.kind(), retrieve::ErrorKind::Cancelled),
+            RagError::Chat(error) => matches!(error.kind(), ChatErrorKind::Cancelled),
+            _ => false,
+        };
+        Self::of_library(cancelled, error.is_user_error(), error.hint())
     }
 
     fn of_engine(error: &wenyi_engine::Error) -> Self {

@@ -1,8 +1,14 @@
 //! From `--model` to something that embeds.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use wenyi::chat::{
+    ChatModel, DEFAULT_CHAT_MODEL, DecoderOptions, LocalChatModel, init_chat_model_with,
+};
 use wenyi::config::Config;
 use wenyi::embed::{Embedder, EncoderOptions, LocalEmbedder, init_embeddings_with};
-use wenyi::hub::{DEFAULT_MODEL, Hub};
+use wenyi::hub::{DEFAULT_MODEL, Hub, ModelKind};
 use wenyi::progress::Progress;
 use wenyi::providers::ModelName;
 
@@ -50,6 +56,85 @@ pub(crate) fn open(
         ..EncoderOptions::default()
     };
     Ok(Box::new(LocalEmbedder::open(&local.path, &options)?))
+}
+
+/// A chat model, and what to expect of it.
+pub(crate) struct OpenedChat {
+    pub(crate) chat: Arc<dyn ChatModel>,
+    /// It loses its way in long prompts, and invents.
+    pub(crate) is_small: bool,
+}
+
+/// The name of the chat model to use: the one `given`, else that of `wenyi.toml`, else the default.
+pub(crate) fn chat_model_name(given: Option<&str>) -> anyhow::Result<String> {
+    if let Some(name) = given {
+        return Ok(name.to_owned());
+    }
+    let configured = Config::load()?.defaults().chat.clone();
+    Ok(configured.unwrap_or_else(|| DEFAULT_CHAT_MODEL.to_owned()))
+}
+
+/// False if the catalog says that the model does not know the language with this code.
+pub(crate) fn speaks(name: &str, language: &str, offline: bool) -> anyhow::Result<bool> {
+    let hub = hub(offline)?;
+    let entry = hub.catalog().find(name);
+    let knows = |known: &String| known == language || known == "multilingual";
+    Ok(entry.is_none_or(|entry| entry.languages.iter().any(knows)))
+}
+
+/// Opens the chat model called `name`, here or behind an API; fetches it first if it is not on this
+/// machine.
+pub(crate) fn open_chat(
+    arguments: &ModelArguments,
+    name: &str,
+    progress: &dyn Progress,
+) -> anyhow::Result<OpenedChat> {
+    /// Weights of less than this, 4-bit ones of about a billion parameters, are those of a small model.
+    const SMALL: u64 = 700_000_000;
+    let config = Config::load()?;
+    let resolved = ModelName::resolve(name, &config).ok();
+    if let Some(remote) = resolved.as_ref().filter(|resolved| !resolved.is_local()) {
+        if arguments.offline {
+            let error = UserError::new(format!("`{remote}` is not on this machine"));
+            return Err(error
+                .with_hint("leave out `--offline`, or name a local model")
+                .into());
+        }
+        return Ok(OpenedChat {
+            chat: Arc::from(init_chat_model_with(name, &config)?),
+            is_small: false,
+        });
+    }
+    let name = resolved.map_or_else(|| name.to_owned(), |resolved| resolved.model);
+    let hub = hub(arguments.offline)?;
+    let entry = hub.catalog().find(&name);
+    if let Some(entry) = entry.filter(|entry| entry.kind != ModelKind::Chat) {
+        let message = format!("`{name}` is no chat model but one for {}", entry.kind);
+        return Err(UserError::new(message)
+            .with_hint("`wenyi models list` shows the chat models")
+            .into());
+    }
+    let size = entry.map(|entry| entry.size);
+    let local = hub.resolve(&name, progress)?;
+    let options = DecoderOptions {
+        precision: arguments.precision,
+        threads: arguments.threads,
+        ..DecoderOptions::default()
+    };
+    let chat = LocalChatModel::open(&local.path, &local.id, &options)?;
+    Ok(OpenedChat {
+        chat: Arc::new(chat),
+        is_small: size.unwrap_or_else(|| weights(&local.path)) < SMALL,
+    })
+}
+
+/// Bytes of a model's file or of the files in its folder.
+fn weights(path: &Path) -> u64 {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    match std::fs::read_dir(path) {
+        Ok(files) => files.flatten().map(|file| size(&file.path())).sum(),
+        Err(_) => size(path),
+    }
 }
 
 /// True if `name` leads to a model behind an API.

@@ -33,9 +33,6 @@ pub(crate) struct QuestionArguments {
 
     #[command(flatten)]
     indexing: IndexingArguments,
-
-    #[command(flatten)]
-    model: ModelArguments,
 }
 
 /// A collection to ask, with its model.
@@ -54,16 +51,20 @@ impl QuestionArguments {
         self.question.join(" ")
     }
 
-    /// Indexes what is new, then opens the collection.
-    pub(crate) fn open(&self, progress: &Terminal) -> anyhow::Result<Opened> {
-        let hub = model::hub(self.model.offline)?;
+    /// Indexes what is new, then opens the collection; `model` is the one that embeds.
+    pub(crate) fn open(
+        &self,
+        model: &ModelArguments,
+        progress: &Terminal,
+    ) -> anyhow::Result<Opened> {
+        let hub = model::hub(model.offline)?;
         let target = Target::new(&self.path, self.indexing.collection.as_deref(), &hub);
         self.expect_something(&target)?;
-        let keeps_model = self.model.model.is_none() && !self.indexing.reindex;
+        let keeps_model = model.model.is_none() && !self.indexing.reindex;
         let remembered = keeps_model
             .then(|| remembered_model(target.collection(), &hub))
             .flatten();
-        let embedder = model::open(&self.model, remembered.as_deref(), progress)?;
+        let embedder = model::open(model, remembered.as_deref(), progress)?;
         let indexed = self.index(&target, embedder.as_ref(), progress)?;
         let collection = open_to_search(target.collection(), embedder.as_ref())?;
         Ok(Opened {

@@ -9,15 +9,12 @@ mod problem;
 mod call;
 mod foreign_tokens;
 mod models;
+mod documents;
 mod dialects;
 mod http;
 mod metrics;
 mod memory;
-#[cfg(feature = "otlp")]
-mod otlp;
 mod server;
 
-pub use options::{Alias, ServedModel, ServerOptions};
-#[cfg(feature = "otlp")]
-pub use otlp::OtlpOptions;
+pub use options::{Alias, ServedCollection, ServedModel, ServerOptions};
 pub use server::{Server, StartError};

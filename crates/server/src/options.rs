@@ -1,6 +1,7 @@
 //! What the one who starts a server decides.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,9 @@ pub struct ServerOptions {
     pub models: Vec<ServedModel>,
     /// Models to talk with, the first being the one for requests that name none.
     pub chat_models: Vec<ServedModel>,
+    /// Collections of documents that questions are answered from, the first being the one for
+    /// requests that name none.
+    pub collections: Vec<ServedCollection>,
     /// Other names for them, or names for models behind an API.
     pub aliases: Vec<Alias>,
     /// Providers, keys and more names, from `wenyi.toml` and the environment.
@@ -56,21 +60,14 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Tokens that may wait for one model; more are refused with 429.
     pub max_queued_tokens: usize,
-    /// About how long a batch of a model may run: short beside the time of a request over a network,
-    /// long beside the cost of starting a batch.
-    pub batch_time: Duration,
     /// Longest time from a request's arrival to its answer.
     pub request_timeout: Duration,
-    /// Longest time for a request's head, the next part of its body, or the client to take the next
-    /// part of its answer.
+    /// Longest time for a request's head or the next part of its body.
     pub read_timeout: Duration,
     /// Longest time that open requests get after the signal to stop.
     pub drain_timeout: Duration,
     /// Memory for vectors of texts seen before, in bytes; 0 for none.
     pub cache: usize,
-    /// A collector for a span of every request; `None` for none.
-    #[cfg(feature = "otlp")]
-    pub otlp: Option<crate::OtlpOptions>,
 }
 
 impl Default for ServerOptions {
@@ -79,6 +76,7 @@ impl Default for ServerOptions {
             address: SocketAddr::from(([127, 0, 0, 1], 8000)),
             models: vec![ServedModel::of(DEFAULT_MODEL)],
             chat_models: Vec::new(),
+            collections: Vec::new(),
             aliases: Vec::new(),
             config: Arc::new(Config::from_lookup(|_| None)),
             precision: None,
@@ -98,13 +96,10 @@ impl Default for ServerOptions {
             max_requests: 1024,
             max_connections: 4096,
             max_queued_tokens: 4 << 20,
-            batch_time: Duration::from_millis(15),
             request_timeout: Duration::from_secs(300),
             read_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             cache: 64 << 20,
-            #[cfg(feature = "otlp")]
-            otlp: None,
         }
     }
 }
@@ -157,6 +152,35 @@ impl FromStr for ServedModel {
     }
 }
 
+/// A collection of documents and the name it is served under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedCollection {
+    /// What clients call it.
+    pub name: String,
+    /// Its file, as `wenyi index --collection` makes it.
+    pub path: PathBuf,
+}
+
+impl FromStr for ServedCollection {
+    type Err = String;
+
+    /// `FILE` under its name without the ending, or `NAME=FILE`.
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        let (name, path) = match value.split_once('=') {
+            Some((name, path)) => (name.to_owned(), PathBuf::from(path)),
+            None => {
+                let path = PathBuf::from(value);
+                let name = path.file_stem().unwrap_or_default();
+                (name.to_string_lossy().into_owned(), path)
+            }
+        };
+        match name.is_empty() || path.as_os_str().is_empty() {
+            true => Err("expected `FILE` or `NAME=FILE`".into()),
+            false => Ok(Self { name, path }),
+        }
+    }
+}
+
 /// Another name for a served model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
@@ -191,6 +215,20 @@ mod tests {
         assert_eq!(ServedModel::of("BAAI/bge-m3").name, "BAAI/bge-m3");
         let named: ServedModel = "local=./models/a=b".parse().unwrap();
         assert_eq!((&*named.name, &*named.source), ("local", "./models/a=b"));
+    }
+
+    #[test]
+    fn a_collection_is_served_under_its_files_name() {
+        let served: ServedCollection = "data/笔记.db".parse().unwrap();
+        assert_eq!(
+            (&*served.name, served.path),
+            ("笔记", "data/笔记.db".into())
+        );
+        let named: ServedCollection = "faq=a=b.db".parse().unwrap();
+        assert_eq!((&*named.name, named.path), ("faq", "a=b.db".into()));
+        for wrong in ["", "=a", "a="] {
+            assert!(wrong.parse::<ServedCollection>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -47,6 +47,12 @@ pub(crate) enum Problem {
     /// A model that is not served.
     #[error("the model `{model}` is not served here; served: {}", .served.join(", "))]
     NoModel { model: String, served: Vec<String> },
+    /// A collection of documents that is not served.
+    #[error("the collection `{collection}` is not served here; served: {}", .served.join(", "))]
+    NoCollection {
+        collection: String,
+        served: Vec<String>,
+    },
     /// No model of the kind that the route needs.
     #[error("no model that gives {wanted} is served here")]
     NoModelFor { wanted: &'static str },
@@ -133,7 +139,9 @@ impl Problem {
             | Self::BrokenBody { .. } => StatusCode::BAD_REQUEST,
             Self::Key { .. } => StatusCode::UNAUTHORIZED,
             Self::Host { .. } => StatusCode::FORBIDDEN,
-            Self::NoModel { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::NoModel { .. } | Self::NoCollection { .. } | Self::NoRoute { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::NoMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowClient(_) => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -157,6 +165,7 @@ impl Problem {
             Self::Key { .. } => "key",
             Self::Host { .. } => "host",
             Self::NoModel { .. } => "no_model",
+            Self::NoCollection { .. } => "no_collection",
             Self::NoModelFor { .. } => "no_model_for",
             Self::Kind { .. } => "kind",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -193,6 +202,10 @@ impl Problem {
                     "ask for a served model, or start the server with `--alias {model}={served}`; \
                      vectors of different models cannot be compared, so no other model stands in"
                 )
+            }
+            Self::NoCollection { .. } => {
+                "start the server with `--collection FILE`, made by `wenyi index --collection FILE`"
+                    .into()
             }
             Self::TooLong { .. } => {
                 "send shorter texts, or let the server split or truncate".into()

@@ -5,10 +5,15 @@
 mod support;
 
 use support::{Running, options, wait_until};
+use wenyi_server::ServerOptions;
 
 #[test]
 fn every_described_route_answers_its_example() {
-    let server = Running::start(options());
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(ServerOptions {
+        collections: vec![support::notes(folder.path())],
+        ..options()
+    });
     // Until the first model is loaded, `/ready` says no.
     wait_until("ready", || server.get("/ready").status == 200);
     let description = server.get("/openapi.json").json();

@@ -2,13 +2,18 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use wenyi::eval::qa::{self, QaSummary, judged_questions};
 use wenyi::eval::retrieval::{JudgedSet, Method, Score, evaluate, judged_sets};
+use wenyi::rag::Rag;
+use wenyi::retrieve::open_to_search;
 use wenyi::store::Fusion;
 
 use crate::arguments::ModelArguments;
+use crate::collection::{Target, remembered_model};
 use crate::model;
 use crate::output::table::{Align, Table};
 use crate::output::{self, style};
@@ -24,6 +29,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum What {
     Retrieval(RetrievalArguments),
+    Qa(QaArguments),
 }
 
 /// Measure how well queries find the documents that answer them (nDCG@10)
@@ -44,6 +50,34 @@ struct RetrievalArguments {
     #[command(flatten)]
     model: ModelArguments,
 }
+
+/// Measure how well questions are answered from documents: files found, answers quoted
+///
+/// Each line of QUESTIONS is a JSON object: `id`, `question`, `sources` (ends of paths, any of which
+/// answers), `evidence` (what must stand in the quotes) and `answerable`.
+#[derive(Args, Debug)]
+#[command(after_help = QA_EXAMPLES)]
+struct QaArguments {
+    /// Indexed folder, or a collection
+    #[arg(value_name = "PATH|COLLECTION.db")]
+    path: PathBuf,
+
+    /// Questions, a `.jsonl` file
+    #[arg(value_name = "QUESTIONS")]
+    questions: PathBuf,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    model: ModelArguments,
+}
+
+const QA_EXAMPLES: &str = "\
+Examples:
+  wenyi eval qa docs/ questions.jsonl
+  wenyi eval qa notes.db questions.jsonl --json";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,7 +123,54 @@ struct Named {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.what {
         What::Retrieval(arguments) => retrieval(arguments),
+        What::Qa(arguments) => answering(arguments),
     }
+}
+
+fn answering(arguments: &QaArguments) -> anyhow::Result<()> {
+    let questions = judged_questions(&arguments.questions)?;
+    let progress = Terminal::new(arguments.json);
+    let hub = model::hub(arguments.model.offline)?;
+    let target = Target::new(&arguments.path, None, &hub);
+    let remembered = remembered_model(target.collection(), &hub);
+    let embedder = model::open(&arguments.model, remembered.as_deref(), &progress)?;
+    let collection = open_to_search(target.collection(), embedder.as_ref())?;
+    let rag = Rag::over(Arc::from(embedder), Arc::new(collection));
+    let results = qa::evaluate(&rag, &questions, false)?;
+    drop(progress);
+    let summary = QaSummary::of(&results);
+    if arguments.json {
+        return output::json(&serde_json::json!({"summary": summary, "questions": results}));
+    }
+    let mut stdout = io::stdout().lock();
+    for result in &results {
+        let missing = match () {
+            () if !result.answerable => continue,
+            () if !result.is_file_found => "no right file among the passages",
+            () if !result.is_retrieved => "not in the passages",
+            () if !result.is_quoted => "in the passages, not quoted",
+            () => continue,
+        };
+        writeln!(stdout, "{}: {missing}", result.id)?;
+    }
+    let [strong, weak, none] = summary.judged_answerable;
+    writeln!(
+        stdout,
+        "answered by the documents: {}; right file found {}, in the passages {}, quoted {}; \
+         judged strong {strong}, weak {weak}, none {none}; {} characters quoted on average",
+        summary.answerable,
+        summary.files_found,
+        summary.retrieved,
+        summary.quoted,
+        summary.quoted_characters
+    )?;
+    let [strong, weak, none] = summary.judged_unanswerable;
+    writeln!(
+        stdout,
+        "not answered: {}; judged strong {strong}, weak {weak}, none {none}",
+        summary.unanswerable
+    )?;
+    Ok(())
 }
 
 fn retrieval(arguments: &RetrievalArguments) -> anyhow::Result<()> {

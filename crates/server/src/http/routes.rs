@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use tower_http::cors::{Any, CorsLayer};
 
 use super::{App, answer, operate};
-use crate::dialects::{chat, dashscope, ollama, ollama_chat, openai, rerank, tei};
+use crate::dialects::{ask, chat, dashscope, ollama, ollama_chat, openai, rerank, tei};
 use crate::problem::Problem;
 
 /// All routes with everything around them.
@@ -57,6 +57,7 @@ fn others() -> Router<Arc<App>> {
         .route(embedding, post(dashscope::embeddings))
         .route(text_rerank, post(dashscope::rerank))
         .route("/compatible-api/v1/reranks", post(dashscope::flat_rerank))
+        .route("/v1/ask", post(ask::ask))
         .route("/v1/rerank", post(rerank::first))
         .route("/v2/rerank", post(rerank::second))
         .route("/embed", post(tei::embed))

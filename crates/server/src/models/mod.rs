@@ -12,6 +12,7 @@ mod remote;
 mod entry;
 mod registry;
 mod read;
+mod served;
 
 use std::sync::Arc;
 

@@ -54,6 +54,13 @@ impl Speaker {
         }
     }
 
+    /// The model itself, and a place among those that talk with it.
+    pub(crate) fn seat(&self) -> Result<(Arc<dyn ChatModel>, OwnedSemaphorePermit), Problem> {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| Problem::BUSY)?;
+        Ok((self.model.clone(), place))
+    }
+
     /// The engine behind a model on this machine.
     pub(crate) fn decoder(&self) -> Option<&Decoder> {
         self.local.as_ref().map(LocalChatModel::decoder)

@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::oneshot;
-use wenyi_server::{ServedModel, Server, ServerOptions};
+use wenyi::embed::{EncoderOptions, LocalEmbedder};
+use wenyi::progress::Silent;
+use wenyi::retrieve::{ChunkOptions, IndexOptions, index, open_collection};
+use wenyi_server::{ServedCollection, ServedModel, Server, ServerOptions};
 
 /// A running server; stopped and drained when dropped.
 pub(crate) struct Running {
@@ -48,6 +51,43 @@ pub(crate) fn fixture(name: &str) -> ServedModel {
     ServedModel {
         name: name.into(),
         source: folder.join(name).to_string_lossy().into_owned(),
+    }
+}
+
+/// A collection called `notes` of three files in `folder`, made with the fixture `bert`.
+pub(crate) fn notes(folder: &std::path::Path) -> ServedCollection {
+    let docs = folder.join("docs");
+    std::fs::create_dir(&docs).unwrap();
+    for (name, text) in [
+        (
+            "keys.md",
+            "# Keys\n\nKeys are rotated with `admin rotate`.\n",
+        ),
+        ("lunch.md", "Lunch is at noon.\n"),
+        ("密钥.md", "密钥由管理员更换。\n"),
+    ] {
+        std::fs::write(docs.join(name), text).unwrap();
+    }
+    let options = EncoderOptions {
+        threads: Some(1),
+        name: Some("bert".into()),
+        ..EncoderOptions::default()
+    };
+    let embedder =
+        LocalEmbedder::open(std::path::Path::new(&fixture("bert").source), &options).unwrap();
+    let path = folder.join("notes.db");
+    let collection = open_collection(&path, &embedder, &ChunkOptions::default()).unwrap();
+    index(
+        &embedder,
+        &collection,
+        &[docs],
+        &IndexOptions::default(),
+        &Silent,
+    )
+    .unwrap();
+    ServedCollection {
+        name: "notes".into(),
+        path,
     }
 }
 

@@ -1,3 +1,4 @@
 //! How well it works, in figures that others publish too.
 
 pub mod retrieval;
+pub mod qa;

@@ -5,29 +5,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
-use wenyi_store::{Collection, Filter, Hit};
+use wenyi_store::Collection;
 
 use super::coverage::Terms;
+use super::quotes::Sentences;
+use super::retriever::{Candidate, EvidenceOptions, Retrieved, from_collection, with_headings};
 use crate::embed::Embedder;
-use crate::retrieve::{Result, SearchHit, SearchOptions, search};
-
-/// How to look for evidence.
-#[derive(Clone, Debug)]
-pub struct EvidenceOptions {
-    /// How many passages to take sentences from at most.
-    pub top_k: usize,
-    /// Only passages of documents whose path starts so.
-    pub path_prefix: Option<String>,
-}
-
-impl Default for EvidenceOptions {
-    fn default() -> Self {
-        Self {
-            top_k: 5,
-            path_prefix: None,
-        }
-    }
-}
+use crate::retrieve::{ErrorKind, Result, SearchHit};
 
 /// Whether the passages answer the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -63,7 +47,7 @@ pub struct Evidence {
     pub seconds: f64,
 }
 
-/// A sentence, as it stands in a file.
+/// A sentence and what belongs to it, as it stands in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quote {
     /// The passage it is from, from 1: what `[n]` refers to.
@@ -76,16 +60,13 @@ pub struct Quote {
     pub last_line: u64,
     /// The headings above it, outermost first.
     pub heading_path: Vec<String>,
-    /// The sentence, and the code that it introduces, if any.
+    /// The sentence, with its neighbours and the code that it introduces.
     pub text: String,
     /// Where it stands in the passage's text, in bytes.
     pub span: Range<usize>,
-    /// Cosine of question and sentence.
+    /// Cosine of the question and the best sentence of the quote.
     pub score: f32,
 }
-
-/// Candidates that the rarity of words and the background are judged by.
-const NUM_CANDIDATES: usize = 64;
 
 /// A candidate this far down is taken not to answer.
 const BACKGROUND_RANK: usize = 50;
@@ -94,7 +75,7 @@ const BACKGROUND_RANK: usize = 50;
 ///
 /// # Errors
 ///
-/// As [`search`].
+/// As [`crate::retrieve::search`].
 pub fn evidence(
     embedder: &dyn Embedder,
     collection: &Collection,
@@ -102,60 +83,72 @@ pub fn evidence(
     options: &EvidenceOptions,
 ) -> Result<Evidence> {
     let started = Instant::now();
-    let searching = SearchOptions {
-        top_k: options.top_k,
-        path_prefix: options.path_prefix.clone(),
-        ..SearchOptions::default()
-    };
-    let results = search(embedder, collection, question, &searching)?;
-    let filter = Filter {
-        path_prefix: options.path_prefix.clone(),
-        ..Filter::default()
-    };
-    let vector = embedder.embed_query(&results.query)?;
-    let candidates = collection.search(&vector, NUM_CANDIDATES, &filter)?;
+    let question = asked(question)?;
+    let vector = embedder.embed_query(question)?;
+    let found = from_collection(embedder, collection, question, &vector, options)?;
+    let mut evidence = weigh(embedder, question, &vector, found)?;
+    evidence.seconds = started.elapsed().as_secs_f64();
+    Ok(evidence)
+}
 
-    let passages = results
-        .hits
-        .iter()
-        .map(|hit| hit.heading_path.join(" ") + " " + &hit.text);
-    let others = candidates.iter().filter(|candidate| {
-        let is = |hit: &SearchHit| hit.text == candidate.chunk.text;
-        !results.hits.iter().any(is)
-    });
-    let others = others.map(|hit| hit.chunk.heading_path.join(" ") + " " + &hit.chunk.text);
-    let texts: Vec<String> = passages.chain(others).collect();
-    let coverage = Terms::of(&results.query).coverage(&texts, results.hits.len());
-
-    let mut quotes: Vec<Quote> = (1..).zip(&results.hits).filter_map(quote).collect();
-    quotes.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let best = quotes.first().map_or(0.0, |quote| quote.score);
-    let margin = margin(best, &candidates);
-    let support = support(coverage, margin, !quotes.is_empty());
-    keep_the_best(&mut quotes, margin, best);
-    if support == Support::None {
-        quotes.clear();
+/// The question without white space around it.
+pub(super) fn asked(question: &str) -> Result<&str> {
+    match question.trim() {
+        "" => Err(ErrorKind::EmptyQuery.into()),
+        question => Ok(question),
     }
+}
+
+/// Chooses the quotes of what was `found` for `question`, and judges whether they answer it.
+pub(super) fn weigh(
+    embedder: &dyn Embedder,
+    question: &str,
+    vector: &[f32],
+    found: Retrieved,
+) -> Result<Evidence> {
+    let started = Instant::now();
+    let Retrieved {
+        passages,
+        candidates,
+    } = found;
+    let shown = passages
+        .iter()
+        .map(|hit| with_headings(&hit.heading_path, &hit.text));
+    let shown: Vec<String> = shown.collect();
+    let others = candidates.iter().map(|candidate| &candidate.text);
+    let others = others.filter(|text| !shown.contains(text)).cloned();
+    let texts: Vec<String> = shown.iter().cloned().chain(others).collect();
+    let terms = Terms::of(question);
+    let coverage = terms.coverage(&texts, passages.len());
+
+    let sentences = Sentences::read(embedder, vector, &passages)?;
+    let best = sentences.best_score();
+    let margin = margin(best.unwrap_or(0.0), &candidates);
+    let support = support(coverage, margin, best.is_some());
+    let quotes = match (support, best) {
+        (Support::None, _) | (_, None) => Vec::new(),
+        (_, Some(best)) => sentences.quotes(least(margin, best)),
+    };
     Ok(Evidence {
-        question: results.query,
-        model: results.model,
+        question: question.to_owned(),
+        model: embedder.fingerprint().model.clone(),
         support,
         coverage,
         margin,
         quotes,
-        passages: results.hits,
+        passages,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
 
 /// How far `best` stands out from candidates that do not answer. Models differ in how wide they
 /// spread their cosines, so the distance is taken relative to what is left up to 1.
-fn margin(best: f32, candidates: &[Hit]) -> f32 {
+fn margin(best: f32, candidates: &[Candidate]) -> f32 {
     // In a small collection half of it is background.
     let rank = BACKGROUND_RANK.min(candidates.len() / 2);
     match candidates.get(rank) {
-        Some(background) if background.score < 1.0 => {
-            ((best - background.score) / (1.0 - background.score)).clamp(0.0, 1.0)
+        Some(background) if background.cosine < 1.0 => {
+            ((best - background.cosine) / (1.0 - background.cosine)).clamp(0.0, 1.0)
         }
         _ => 0.0,
     }
@@ -180,60 +173,13 @@ fn support(coverage: Option<f32>, margin: f32, any: bool) -> Support {
     }
 }
 
-/// Leaves out sentences that stand out less than half as far as the best one.
-fn keep_the_best(quotes: &mut Vec<Quote>, margin: f32, best: f32) {
-    if margin > 0.0 {
-        let background = (best - margin) / (1.0 - margin);
-        quotes.retain(|quote| quote.score >= f32::midpoint(best, background));
+/// The least score of a quote: one that stands out half as far as the best one.
+fn least(margin: f32, best: f32) -> f32 {
+    if margin <= 0.0 {
+        return f32::NEG_INFINITY;
     }
-}
-
-fn quote((number, hit): (usize, &SearchHit)) -> Option<Quote> {
-    let best = hit.best_sentence.as_ref()?;
-    let end = best.span.end + introduced_code(&hit.text[best.span.end..]);
-    let span = best.span.start..end;
-    let text = hit.text[span.clone()].to_owned();
-    let (first_line, last_line) = lines(hit, &span);
-    Some(Quote {
-        number,
-        path: hit.path.clone(),
-        first_line,
-        last_line,
-        heading_path: hit.heading_path.clone(),
-        text,
-        span,
-        score: best.score,
-    })
-}
-
-/// The length of the fenced code that follows a sentence directly: what the sentence speaks of.
-fn introduced_code(after: &str) -> usize {
-    /// More is a listing, not an answer.
-    const MOST_LINES: usize = 12;
-    let code = after.trim_start();
-    let fence: &str = match () {
-        () if code.starts_with("```") => "```",
-        () if code.starts_with("~~~") => "~~~",
-        () => return 0,
-    };
-    let mut length = after.len() - code.len();
-    for (number, line) in code.split_inclusive('\n').enumerate().take(MOST_LINES + 2) {
-        length += line.len();
-        if number > 0 && line.trim_start().starts_with(fence) {
-            return after[..length].trim_end().len();
-        }
-    }
-    0
-}
-
-/// The file's lines of a part of a passage; those of the passage where its text is not the file's.
-fn lines(hit: &SearchHit, span: &Range<usize>) -> (u64, u64) {
-    let count = |text: &str| text.matches('\n').count() as u64;
-    if hit.first_line + count(hit.text.trim_end()) != hit.last_line {
-        return (hit.first_line, hit.last_line);
-    }
-    let first = hit.first_line + count(&hit.text[..span.start]);
-    (first, first + count(&hit.text[span.clone()]))
+    let background = (best - margin) / (1.0 - margin);
+    f32::midpoint(best, background)
 }
 
 #[cfg(test)]

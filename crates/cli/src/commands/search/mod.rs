@@ -10,7 +10,7 @@ use serde::Serialize;
 use wenyi::retrieve::{SearchHit, SearchMode, SearchOptions, SearchResults, search};
 use wenyi::store::Conditions;
 
-use crate::arguments::positive;
+use crate::arguments::{ModelArguments, positive};
 use crate::commands::index::{Indexed, summary};
 use crate::exit::UserError;
 use crate::output::place::place;
@@ -56,6 +56,9 @@ pub(crate) struct Arguments {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    model: ModelArguments,
 }
 
 /// `--mode`.
@@ -97,7 +100,7 @@ struct Report<'a> {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let conditions = arguments.filter.as_deref().map(conditions).transpose()?;
     let progress = Terminal::new(arguments.json);
-    let opened = arguments.question.open(&progress)?;
+    let opened = arguments.question.open(&arguments.model, &progress)?;
     let options = SearchOptions {
         top_k: arguments.top_k,
         mode: arguments.mode.map(Into::into),

@@ -108,25 +108,60 @@ pub fn chunk(
     Ok(chunks)
 }
 
-/// The sentences of `text` that are prose: those of paragraphs and lists, and the rows of tables,
-/// but neither code nor headings.
-pub(super) fn prose(kind: Kind, text: &str) -> Vec<Range<usize>> {
+/// A sentence of a passage, or another piece that says something on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// Byte span in the passage's text.
+    pub(crate) span: Range<usize>,
+    /// Which of the passage's blocks it is part of.
+    pub(crate) block: usize,
+    pub(crate) kind: UnitKind,
+}
+
+/// What a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnitKind {
+    /// Of a paragraph.
+    Sentence,
+    /// Of a list, or a row of a table.
+    Item,
+    /// A whole block of code.
+    Code,
+    Heading,
+}
+
+/// The units of a passage's `text` in order.
+pub(crate) fn units(kind: Kind, text: &str) -> Vec<Unit> {
     let blocks = match kind {
         Kind::Markdown => structure::markdown(text),
         Kind::Text | Kind::Html => structure::plain(text),
     };
-    let wanted = |block: &&Block| {
-        matches!(
-            block.kind,
-            BlockKind::Paragraph | BlockKind::List | BlockKind::Table
-        )
-    };
     let readable = |span: &Range<usize>| text[span.clone()].contains(char::is_alphanumeric);
-    let seams = blocks
-        .iter()
-        .filter(wanted)
-        .flat_map(|block| atoms::seams(text, block));
-    seams.filter(readable).collect()
+    let mut units = Vec::new();
+    for (index, block) in blocks.iter().enumerate() {
+        let (kind, spans) = match block.kind {
+            BlockKind::Markup => continue,
+            BlockKind::Heading { .. } => (UnitKind::Heading, vec![block.span.clone()]),
+            BlockKind::Code => (UnitKind::Code, vec![block.span.clone()]),
+            BlockKind::Paragraph => (UnitKind::Sentence, atoms::seams(text, block)),
+            BlockKind::List | BlockKind::Table => (UnitKind::Item, atoms::seams(text, block)),
+        };
+        let spans = spans.into_iter().filter(readable);
+        units.extend(spans.map(|span| Unit {
+            span,
+            block: index,
+            kind,
+        }));
+    }
+    units
+}
+
+/// The sentences of `text` that are prose: those of paragraphs and lists, and the rows of tables,
+/// but neither code nor headings.
+pub(crate) fn prose(kind: Kind, text: &str) -> Vec<Range<usize>> {
+    let units = units(kind, text).into_iter();
+    let wanted = |unit: &Unit| matches!(unit.kind, UnitKind::Sentence | UnitKind::Item);
+    units.filter(wanted).map(|unit| unit.span).collect()
 }
 
 /// A heading (or several without text between them), and the blocks up to the next.

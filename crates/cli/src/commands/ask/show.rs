@@ -1,0 +1,143 @@
+//! Evidence and answer as people read them.
+
+use wenyi::rag::{Answer, AnsweredBy, Claim, Evidence, Language, Quote, Support};
+
+use crate::output;
+use crate::output::place::place;
+use crate::output::style::Style;
+use crate::output::wrap::wrap;
+
+/// Prints in the question's language: whoever asks in Chinese is told in Chinese.
+#[derive(Clone, Copy)]
+pub(super) struct Show {
+    style: Style,
+    language: Language,
+}
+
+impl Show {
+    pub(super) fn new(style: Style, language: Language) -> Self {
+        Self { style, language }
+    }
+
+    /// The quotes with their places, or that there are none.
+    pub(super) fn evidence(self, found: &Evidence) -> String {
+        let mut text = String::new();
+        match found.support {
+            Support::None => text.push_str(&self.not_in_these_documents(found)),
+            Support::Weak => {
+                let line = self.say(
+                    "the documents may not answer this; the nearest sentences:",
+                    "文档可能没有回答这个问题；最接近的句子：",
+                );
+                text.push_str(&format!("{}\n\n", self.style.dim(line)));
+            }
+            Support::Strong => {}
+        }
+        for quote in &found.quotes {
+            text.push_str(&self.quoted(quote));
+        }
+        text
+    }
+
+    fn quoted(self, quote: &Quote) -> String {
+        let mut text = String::new();
+        let mark = format!("[{}] ", quote.number);
+        let width = output::width() - mark.len();
+        for (index, line) in wrap(&quote.text, width).into_iter().enumerate() {
+            let lead = if index == 0 {
+                self.style.bold(&mark)
+            } else {
+                " ".repeat(mark.len())
+            };
+            let line = format!("{lead}{}", &quote.text[line]);
+            text.push_str(&format!("{}\n", line.trim_end()));
+        }
+        let place = place(&quote.path, quote.first_line, quote.last_line);
+        let lead = " ".repeat(mark.len());
+        let headings = match quote.heading_path.join(" › ") {
+            headings if headings.is_empty() => headings,
+            headings => self.style.dim(&format!("  {headings}")),
+        };
+        text.push_str(&format!(
+            "{lead}{}{headings}\n\n",
+            self.style.accent(&place)
+        ));
+        text
+    }
+
+    fn not_in_these_documents(self, found: &Evidence) -> String {
+        let line = self.language.not_in_these_documents();
+        let mut text = format!("{}\n", self.style.bold(line));
+        if let Some(nearest) = found.passages.first() {
+            let nearest = place(&nearest.path, nearest.first_line, nearest.last_line);
+            let line = self.say("nearest passage:", "最接近的段落：");
+            let line = self.style.dim(line);
+            text.push_str(&format!("{line} {}\n", self.style.accent(&nearest)));
+        }
+        text
+    }
+
+    /// The next part of the answer; what the passages do not support is marked.
+    pub(super) fn text(self, text: &str, claim: Option<&Claim>) -> String {
+        match claim {
+            Some(claim) if claim.support == Support::None => {
+                let mark = self.style.error("[?]");
+                format!("{text} {mark}")
+            }
+            _ => text.to_owned(),
+        }
+    }
+
+    /// What is to be known of an answer, behind it.
+    pub(super) fn end(self, answer: &Answer) -> String {
+        let mut lines = Vec::new();
+        let is_unsupported = |claim: &Claim| claim.support == Support::None;
+        if answer.answered_by == AnsweredBy::Model && answer.support == Support::None {
+            lines.push(self.say(
+                "the documents do not support this answer",
+                "文档不支持这个回答",
+            ));
+        } else if answer.claims.iter().any(is_unsupported) {
+            lines.push(self.say("[?] is not in the passages", "[?] 表示段落中没有依据"));
+        }
+        if answer.num_left_out > 0 {
+            lines.push(match answer.answered_by {
+                AnsweredBy::Model => self.say(
+                    "the model said more, which the documents do not support; it is left out",
+                    "模型还说了文档不支持的内容，已省略",
+                ),
+                _ => self.say(
+                    "the documents do not support what the model said; the quotes above are the answer",
+                    "文档不支持模型的回答；以上是文档的原文",
+                ),
+            });
+        }
+        let lines: Vec<String> = lines.into_iter().map(|line| self.style.dim(line)).collect();
+        match lines.is_empty() {
+            true => "\n".into(),
+            false if answer.answered_by == AnsweredBy::Quotes => format!("{}\n", lines.join("\n")),
+            false => format!("\n\n{}\n", lines.join("\n")),
+        }
+    }
+
+    /// Why no model phrases the answer.
+    pub(super) fn no_model(self, name: &str) -> String {
+        match self.language {
+            Language::English => {
+                format!(
+                    "`{name}` does not speak English: `--model` names one that phrases an answer"
+                )
+            }
+            Language::Chinese => {
+                format!("`{name}` 不会中文：用 `--model` 指定能组织回答的模型")
+            }
+        }
+    }
+
+    fn say<'a>(self, english: &'a str, chinese: &'a str) -> &'a str {
+        match self.language {
+            Language::English => english,
+            Language::Chinese => chinese,
+        }
+    }
+}
