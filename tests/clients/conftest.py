@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 
+import provider as imitation
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -19,15 +20,33 @@ ALIASES = [
 ]
 
 
+CONFIG = """
+[providers.imitation]
+base_url = "http://127.0.0.1:{port}/v1"
+api_key_env = "IMITATION_KEY"
+"""
+
+
 @pytest.fixture(scope="session")
-def server():
-    command = [os.environ["WENYI"], "serve", "--port", "0", "--offline", "--log-level", "error"]
+def provider():
+    provider = imitation.start()
+    yield provider
+    provider.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server(provider, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "wenyi.toml").write_text(CONFIG.format(port=provider.server_port))
+    command = [os.environ["WENYI"], "serve", "--port", "0", "--log-level", "error"]
     for name in ["bert", "cross_encoder", "splade"]:
         command += ["--model", f"{name}={FIXTURES / name}"]
     for alias in ALIASES:
         command += ["--alias", f"{alias}=bert"]
-    environment = {**os.environ, "WENYI_API_KEYS": KEY}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    command += ["--chat-model", f"chat={FIXTURES / 'decoders/llama'}"]
+    command += ["--chat-model", "far-away=imitation:a-model"]
+    environment = {**os.environ, "WENYI_API_KEYS": KEY, "IMITATION_KEY": "sk-of-the-provider"}
+    process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True)
     try:
         address = process.stdout.readline().strip()
         assert address.startswith("http://"), address

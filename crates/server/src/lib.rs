@@ -14,7 +14,11 @@ mod dialects;
 mod http;
 mod metrics;
 mod memory;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod server;
 
 pub use options::{Alias, ServedCollection, ServedModel, ServerOptions};
+#[cfg(feature = "otlp")]
+pub use otlp::OtlpOptions;
 pub use server::{Server, StartError};

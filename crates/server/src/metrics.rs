@@ -26,8 +26,10 @@ struct Route {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteOnly {
+struct RouteAndModel {
     route: String,
+    /// Empty where no model answered.
+    model: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,7 +52,7 @@ struct Cached {
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Route, Counter>,
-    durations: Family<RouteOnly, Histogram>,
+    durations: Family<RouteAndModel, Histogram>,
     problems: Family<Reason, Counter>,
     in_flight: Gauge,
     tokens: Family<Model, Counter>,
@@ -124,11 +126,12 @@ impl Metrics {
         self.in_flight.dec();
     }
 
-    /// A request was answered.
-    pub(crate) fn answered(&self, route: &str, status: u16, took: Duration) {
-        let route = route.to_owned();
-        let durations = RouteOnly {
+    /// A request was answered, by `model` if by any.
+    pub(crate) fn answered(&self, route: &str, model: &str, status: u16, took: Duration) {
+        let (route, model) = (route.to_owned(), model.to_owned());
+        let durations = RouteAndModel {
             route: route.clone(),
+            model,
         };
         self.durations
             .get_or_create(&durations)
@@ -157,10 +160,10 @@ impl Metrics {
         self.batch_seconds.get_or_create(&model).observe(took);
     }
 
-    /// A window waited.
-    pub(crate) fn waited(&self, model: &str, wait: Duration) {
-        let wait = wait.as_secs_f64();
-        self.waits.get_or_create(&of(model)).observe(wait);
+    /// The windows of a batch waited.
+    pub(crate) fn waited(&self, model: &str, waits: impl Iterator<Item = Duration>) {
+        let histogram = self.waits.get_or_create(&of(model));
+        waits.for_each(|wait| histogram.observe(wait.as_secs_f64()));
     }
 
     /// Texts were looked up in the cache.
@@ -197,12 +200,13 @@ mod tests {
     #[test]
     fn what_happened_is_in_the_text() {
         let metrics = Metrics::new();
-        metrics.answered("/v1/embeddings", 200, Duration::from_millis(3));
+        metrics.answered("/v1/embeddings", "模型", 200, Duration::from_millis(3));
         metrics.batch("模型", 3, 51, Duration::from_millis(2));
         metrics.problem("busy");
         let text = metrics.text(&[("模型".into(), 7)]);
         for line in [
             r#"wenyi_requests_total{route="/v1/embeddings",status="200"} 1"#,
+            r#"wenyi_request_duration_seconds_count{route="/v1/embeddings",model="模型"} 1"#,
             r#"wenyi_batch_tokens_sum{model="模型"} 51.0"#,
             r#"wenyi_problems_total{reason="busy"} 1"#,
             r#"wenyi_queued_tokens{model="模型"} 7"#,

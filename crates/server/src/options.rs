@@ -60,14 +60,21 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Tokens that may wait for one model; more are refused with 429.
     pub max_queued_tokens: usize,
+    /// About how long a batch of a model may run: short beside the time of a request over a network,
+    /// long beside the cost of starting a batch.
+    pub batch_time: Duration,
     /// Longest time from a request's arrival to its answer.
     pub request_timeout: Duration,
-    /// Longest time for a request's head or the next part of its body.
+    /// Longest time for a request's head, the next part of its body, or the client to take the next
+    /// part of its answer.
     pub read_timeout: Duration,
     /// Longest time that open requests get after the signal to stop.
     pub drain_timeout: Duration,
     /// Memory for vectors of texts seen before, in bytes; 0 for none.
     pub cache: usize,
+    /// A collector for a span of every request; `None` for none.
+    #[cfg(feature = "otlp")]
+    pub otlp: Option<crate::OtlpOptions>,
 }
 
 impl Default for ServerOptions {
@@ -96,10 +103,13 @@ impl Default for ServerOptions {
             max_requests: 1024,
             max_connections: 4096,
             max_queued_tokens: 4 << 20,
+            batch_time: Duration::from_millis(15),
             request_timeout: Duration::from_secs(300),
             read_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             cache: 64 << 20,
+            #[cfg(feature = "otlp")]
+            otlp: None,
         }
     }
 }

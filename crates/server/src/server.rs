@@ -111,6 +111,8 @@ impl Server {
         http::serve(listener, http::router(app.clone()), &app.options, stop).await;
         housekeeper.abort();
         app.models.registry.close().await;
+        #[cfg(feature = "otlp")]
+        app.flush().await;
     }
 }
 

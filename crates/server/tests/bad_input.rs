@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -332,9 +332,39 @@ fn chunked_garbage_and_broken_heads_end_the_connection_only() {
     for start in starts {
         let mut stream = server.connect();
         stream.write_all(start).unwrap();
-        let status = read_reply(stream).status;
-        assert!((400..500).contains(&status), "{status}");
+        let reply = read_reply(stream);
+        assert!((400..500).contains(&reply.status), "{reply:?}");
+        // A body that breaks is the handler's to answer, a head nobody's.
+        if start.ends_with(b"zz\r\n") {
+            check_shape("/v1/embeddings", &reply);
+        }
     }
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn clients_that_do_not_take_their_answers_are_let_go() {
+    let server = Running::start(ServerOptions {
+        read_timeout: Duration::from_millis(300),
+        ..options()
+    });
+    let texts: Vec<_> = (0..2048).map(|_| "a").collect();
+    let body = json!({"model": "bert", "input": texts}).to_string();
+    let length = body.len();
+    let head = format!(
+        "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let request = head + &body;
+    let stream = server.connect();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    // Answers fill the system's buffers, then requests do, and then the server gives up.
+    let gone = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    wait_until("closed", || {
+        let sent = (&stream).write_all(request.as_bytes());
+        sent.is_err_and(|error| gone.contains(&error.kind()))
+    });
     assert_eq!(server.get("/health").status, 200);
 }
 

@@ -153,6 +153,10 @@ struct Limits {
     #[arg(long, value_name = "N", default_value_t = 4_194_304, value_parser = positive)]
     max_queued_tokens: usize,
 
+    /// About how long a batch of a model may run; a shorter one answers sooner, a longer one serves more
+    #[arg(long, value_name = "MILLISECONDS", default_value = "15", value_parser = milliseconds)]
+    batch_time: Duration,
+
     /// Answers of one chat model in work at once, waiting ones included
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     max_chats: usize,
@@ -161,7 +165,7 @@ struct Limits {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     request_timeout: Duration,
 
-    /// Longest pause of a client that is sending, and longest rest of a connection
+    /// Longest pause of a client that sends or takes its answer, and longest rest of a connection
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     read_timeout: Duration,
 
@@ -199,7 +203,11 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let offline = arguments.computing.offline;
     let options = options(arguments, config)?;
     prepare(&options, &model::hub(offline)?, &progress)?;
+    // Requests are light beside the models, whose threads take every core: more threads than this
+    // would wake each other for nothing.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.div_ceil(2))
         .enable_all()
         .build()
         .context("cannot start threads")?;
@@ -298,6 +306,8 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<ServerOptions
         limits,
         ..
     } = arguments;
+    #[cfg(feature = "otlp")]
+    let otlp = wenyi_server::OtlpOptions::from_config(&config).map_err(UserError::new)?;
     Ok(ServerOptions {
         address: SocketAddr::new(arguments.host, arguments.port),
         models,
@@ -323,9 +333,12 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<ServerOptions
         max_requests: limits.max_requests,
         max_connections: limits.max_connections,
         max_queued_tokens: limits.max_queued_tokens,
+        batch_time: limits.batch_time,
         request_timeout: limits.request_timeout,
         read_timeout: limits.read_timeout,
         drain_timeout: limits.drain_timeout,
+        #[cfg(feature = "otlp")]
+        otlp,
     })
 }
 
@@ -350,6 +363,15 @@ fn keys(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
         keys.extend(listed.filter(|key| !key.is_empty()).map(str::to_owned));
     }
     Ok(keys)
+}
+
+fn milliseconds(value: &str) -> Result<Duration, String> {
+    match value.parse::<f64>() {
+        Ok(number) if (0.1..=10_000.0).contains(&number) => {
+            Ok(Duration::from_secs_f64(number / 1000.0))
+        }
+        _ => Err("expected 0.1 to 10000 milliseconds".into()),
+    }
 }
 
 fn seconds(value: &str) -> Result<Duration, String> {

@@ -178,7 +178,7 @@ fn parse(body: &Payload) -> Result<(TextsRequest, Wanted, Option<String>), Probl
         model: Some(fields.required("model")?),
         texts,
         role,
-        dimensions: parameters.optional("dimension")?,
+        dimensions: parameters.whole("dimension")?,
         ..TextsRequest::default()
     };
     Ok((request, output, instruct.filter(|text| !text.is_empty())))
@@ -295,7 +295,10 @@ async fn rank(
         return Err(Problem::field("documents", reason));
     }
     let return_documents: bool = parameters.optional("return_documents")?.unwrap_or(false);
-    let top: Option<usize> = parameters.optional("top_n")?;
+    let top: Option<usize> = parameters.whole("top_n")?;
+    if top == Some(0) {
+        return Err(Problem::field("top_n", "is 0, expected at least 1"));
+    }
     let request = RerankRequest {
         model: Some(fields.required("model")?),
         query: input.required("query")?,

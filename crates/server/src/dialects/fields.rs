@@ -1,8 +1,10 @@
 //! The fields of a JSON object, parsed one by one, so that an error names its field.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
 use crate::problem::Problem;
@@ -37,6 +39,17 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// The whole number in the field; none if it is missing or null. `3.0` is one, as JSON Schema
+    /// has it.
+    pub(super) fn whole<T: TryFrom<i128>>(&self, name: &'static str) -> Result<Option<T>, Problem> {
+        let Some(Whole(number)) = self.optional(name)? else {
+            return Ok(None);
+        };
+        let number = T::try_from(number);
+        let number = number.map_err(|_| Problem::field(name, "is out of range"));
+        number.map(Some)
+    }
+
     /// The field's value.
     pub(super) fn required<T: Deserialize<'a>>(&self, name: &'static str) -> Result<T, Problem> {
         self.optional(name)?
@@ -49,5 +62,70 @@ impl<'a> Fields<'a> {
             fields: BTreeMap::new(),
         };
         Ok(self.optional(name)?.unwrap_or_else(empty))
+    }
+}
+
+/// A number without a fraction, however it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole(pub(super) i128);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WholeVisitor)
+    }
+}
+
+struct WholeVisitor;
+
+impl Visitor<'_> for WholeVisitor {
+    type Value = Whole;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Whole, E> {
+        Ok(Whole(number.into()))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Whole, E> {
+        Ok(Whole(number.into()))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
+        if number.fract() == 0.0 {
+            // Saturates; what is so large is out of every field's range.
+            return Ok(Whole(number as i128));
+        }
+        Err(E::invalid_value(
+            serde::de::Unexpected::Float(number),
+            &self,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_taken_however_they_are_written() {
+        let body =
+            br#"{"a": 3, "b": 3.0, "c": 3e2, "d": -1, "e": 1.5, "f": "3", "g": null, "h": 1e300}"#;
+        let fields = Fields::parse(body).unwrap();
+        let whole = |name| {
+            fields
+                .whole::<u32>(name)
+                .map_err(|problem| problem.to_string())
+        };
+        assert_eq!(
+            (whole("a"), whole("b"), whole("c")),
+            (Ok(Some(3)), Ok(Some(3)), Ok(Some(300)))
+        );
+        assert_eq!((whole("g"), whole("z")), (Ok(None), Ok(None)));
+        for wrong in ["d", "e", "f", "h"] {
+            assert!(whole(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+        assert_eq!(fields.whole::<i64>("d").unwrap(), Some(-1));
     }
 }

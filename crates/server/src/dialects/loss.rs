@@ -5,9 +5,10 @@ use axum::response::Response;
 use serde::Serialize;
 use wenyi::embed::TokenUsage;
 
+use crate::http::MODEL;
+
 const TRUNCATED: HeaderName = HeaderName::from_static("x-wenyi-truncated");
 const SPLIT: HeaderName = HeaderName::from_static("x-wenyi-split");
-const MODEL: HeaderName = HeaderName::from_static("x-wenyi-model");
 
 /// Texts that are listed; of more, only the number is told.
 const LISTED: usize = 100;

@@ -64,8 +64,15 @@ impl Dialect {
 
 /// `value` as the JSON body of a response.
 fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(value);
-    let mut response = Response::new(Body::from(body.unwrap_or_default()));
+    json_of(status, value, 256)
+}
+
+/// As [`json`], for a body of about `bytes`.
+fn json_of(status: StatusCode, value: &impl Serialize, bytes: usize) -> Response {
+    let mut body = Vec::with_capacity(bytes);
+    // Writing to memory does not fail, and no value here has keys that are no texts.
+    let _ = serde_json::to_writer(&mut body, value);
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);

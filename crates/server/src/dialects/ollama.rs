@@ -49,7 +49,7 @@ pub(crate) async fn embed(
         model: Some(untagged(&name)),
         texts,
         overflow: truncate.map(policy),
-        dimensions: fields.optional("dimensions")?,
+        dimensions: fields.whole("dimensions")?,
         ..TextsRequest::default()
     };
     let answer = app.models.embed(client, request).await?;

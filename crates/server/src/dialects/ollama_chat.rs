@@ -208,7 +208,7 @@ fn request(fields: &Fields<'_>, messages: Vec<Message>) -> Result<ChatRequest, P
 fn sampling(fields: &Fields<'_>) -> Result<(Sampling, Option<u32>), Problem> {
     let options = fields.object("options")?;
     // Below 0 there is no limit.
-    let limit: Option<i64> = options.optional("num_predict")?;
+    let limit: Option<i64> = options.whole("num_predict")?;
     let limit = limit
         .filter(|limit| *limit > 0)
         .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));

@@ -15,8 +15,8 @@ use wenyi::embed::{Overflow, Role};
 
 use super::fields::Fields;
 use super::input::Input;
-use super::json;
 use super::loss::Loss;
+use super::{json, json_of};
 use crate::call::{Client, TextsRequest, Vectors, kept};
 use crate::foreign_tokens::Vocabulary;
 use crate::http::{App, Payload};
@@ -28,6 +28,9 @@ const MAX_INPUTS: usize = 2048;
 const MAX_TOKENS: usize = 300_000;
 /// Numbers that are printed without leaving the request's thread: about a millisecond.
 const INLINE_NUMBERS: usize = 20_000;
+
+/// Bytes of a number in decimal, about; more than in base64.
+const NUMBER_BYTES: usize = 12;
 
 /// How vectors are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +99,7 @@ async fn parse(body: &Payload) -> Result<(TextsRequest, Encoding), Problem> {
             .optional::<String>("overflow")?
             .map(overflow)
             .transpose()?,
-        dimensions: fields.optional("dimensions")?,
+        dimensions: fields.whole("dimensions")?,
         max_tokens: Some(MAX_TOKENS),
         texts: texts(input, &model).await?,
         model: Some(model),
@@ -192,16 +195,17 @@ fn print(vectors: &Vectors, encoding: Encoding) -> Response {
         },
         wenyi: loss.clone().reported(),
     };
-    let mut response = json(StatusCode::OK, &list);
+    let numbers: usize = vectors.vectors.iter().map(|vector| vector.len()).sum();
+    let mut response = json_of(StatusCode::OK, &list, 256 + NUMBER_BYTES * numbers);
     loss.tell(&vectors.model, &mut response);
     response
 }
 
 fn base64(vector: &[f32]) -> String {
-    let bytes: Vec<u8> = vector
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
+    let mut bytes = Vec::with_capacity(size_of_val(vector));
+    for value in vector {
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
     STANDARD.encode(bytes)
 }
 

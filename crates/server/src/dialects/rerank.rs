@@ -123,7 +123,7 @@ impl Call {
                 limit,
             });
         }
-        let top: Option<usize> = fields.optional("top_n")?;
+        let top: Option<usize> = fields.whole("top_n")?;
         if top == Some(0) {
             return Err(Problem::field("top_n", "is 0, expected at least 1"));
         }

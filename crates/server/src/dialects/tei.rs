@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wenyi::embed::{Overflow, Role};
 use wenyi_engine::encoder::Output;
 
@@ -108,7 +108,7 @@ async fn texts_request(
         texts,
         role: role(fields)?,
         overflow: fields.optional("truncate")?.map(policy),
-        dimensions: fields.optional("dimensions")?,
+        dimensions: fields.whole("dimensions")?,
         ..TextsRequest::default()
     })
 }
@@ -275,14 +275,6 @@ pub(crate) async fn tokenize(
     Ok(json(StatusCode::OK, &answer))
 }
 
-/// Ids of one text or of several.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Ids {
-    One(Vec<u32>),
-    Several(Vec<Vec<u32>>),
-}
-
 /// `POST /decode`.
 pub(crate) async fn decode(
     State(app): State<Arc<App>>,
@@ -291,8 +283,12 @@ pub(crate) async fn decode(
     let fields = Fields::parse(body.bytes())?;
     let skip_special: bool = fields.optional("skip_special_tokens")?.unwrap_or(true);
     let lists = match fields.required("ids")? {
-        Ids::One(ids) => vec![ids],
-        Ids::Several(lists) => lists,
+        Input::Ids(ids) => vec![ids],
+        Input::IdLists(lists) => lists,
+        Input::Nothing => vec![Vec::new()],
+        Input::Text(_) | Input::Texts(_) => {
+            return Err(Problem::field("ids", "has texts, expected token ids"));
+        }
     };
     let chosen = app.models.registry.first_here().await?;
     let tokenizer = chosen.worker.encoder().tokenizer();

@@ -16,6 +16,8 @@ use tokio::time::timeout;
 use super::App;
 use super::stream::Keeping;
 use crate::dialects::Dialect;
+#[cfg(feature = "otlp")]
+use crate::otlp::{Context, Span};
 use crate::problem::Problem;
 
 /// A request's number, for answers and logs.
@@ -23,6 +25,8 @@ use crate::problem::Problem;
 pub(crate) struct RequestId(pub(crate) String);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The served name of the model that answered.
+pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-wenyi-model");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -54,6 +58,8 @@ pub(super) async fn answer(State(app): State<Arc<App>>, request: Request, next: 
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", |route| route.as_str()).to_owned();
     let id = RequestId(uuid::Uuid::new_v4().to_string());
+    #[cfg(feature = "otlp")]
+    let context = (app.exporter.as_ref()).map(|_| Context::of(request.headers()));
     let response = match within_limits(&app, &path, request, id.clone(), next).await {
         Ok(response) => held(response, in_flight),
         Err(problem) => problem.into_response(),
@@ -63,12 +69,16 @@ pub(super) async fn answer(State(app): State<Arc<App>>, request: Request, next: 
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let status = response.status().as_u16();
-    app.metrics.answered(&route, status, started.elapsed());
+    let took = started.elapsed();
+    let model = response.headers().get(MODEL);
+    let model = model.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+    let model = model.unwrap_or_default();
+    app.metrics.answered(&route, &model, status, took);
     let name = problem.as_ref().map_or("", Problem::name);
     if problem.is_some() {
         app.metrics.problem(name);
     }
-    let milliseconds = milliseconds(started.elapsed());
+    let milliseconds = milliseconds(took);
     let reason = problem
         .as_ref()
         .map(ToString::to_string)
@@ -79,6 +89,20 @@ pub(super) async fn answer(State(app): State<Arc<App>>, request: Request, next: 
         tracing::info!(%method, path, status, milliseconds, id = id.0, name, reason);
     } else {
         tracing::debug!(%method, path, status, milliseconds, id = id.0);
+    }
+    #[cfg(feature = "otlp")]
+    if let Some((exporter, context)) = app.exporter.as_ref().zip(context) {
+        exporter.export(Span {
+            context,
+            request_id: id.0,
+            method: method.to_string(),
+            route,
+            path,
+            status,
+            model,
+            problem: problem.map(|problem| (problem.name(), reason)),
+            took,
+        });
     }
     response
 }

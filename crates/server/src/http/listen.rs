@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use super::patient::Patient;
 use crate::options::ServerOptions;
 
 /// How long to wait after a failed `accept`, which is mostly for want of file descriptors.
@@ -74,7 +75,7 @@ fn connection(
     router: Router,
     options: &ServerOptions,
 ) -> http1::Connection<
-    TokioIo<TcpStream>,
+    TokioIo<Patient<TcpStream>>,
     impl hyper::service::HttpService<
         Incoming,
         ResBody = axum::body::Body,
@@ -91,5 +92,8 @@ fn connection(
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.read_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, options.read_timeout)),
+            TowerToHyperService::new(service),
+        )
 }

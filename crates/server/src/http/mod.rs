@@ -1,4 +1,4 @@
-//! The way in and out: [`listen`] takes connections, [`routes`] is the table of what is served,
+//! The way in and out: [`listen`] takes connections ([`patient`] with their writes), [`routes`] is the table of what is served,
 //! [`guard`] checks who asks and bounds the work, [`body`] reads bodies, [`stream`] sends those that
 //! grow, [`answer`] prints
 //! problems, counts and logs.
@@ -9,6 +9,7 @@ mod guard;
 mod answer;
 mod operate;
 mod routes;
+mod patient;
 mod listen;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Semaphore;
 
-pub(crate) use answer::RequestId;
+pub(crate) use answer::{MODEL, RequestId};
 pub(crate) use body::Payload;
 pub(crate) use listen::serve;
 pub(crate) use routes::router;
@@ -37,6 +38,8 @@ pub(crate) struct App {
     guard: guard::Guard,
     places: Arc<Semaphore>,
     is_ready: AtomicBool,
+    #[cfg(feature = "otlp")]
+    pub(crate) exporter: Option<crate::otlp::Exporter>,
 }
 
 impl App {
@@ -50,9 +53,23 @@ impl App {
                 options.max_requests.clamp(1, Semaphore::MAX_PERMITS),
             )),
             is_ready: AtomicBool::new(false),
+            #[cfg(feature = "otlp")]
+            exporter: exporter(&options),
             metrics,
             options,
         }))
+    }
+
+    /// Sends what must not be lost at the end.
+    #[cfg(feature = "otlp")]
+    pub(crate) async fn flush(self: &Arc<Self>) {
+        let app = self.clone();
+        let flushed = tokio::task::spawn_blocking(move || {
+            if let Some(exporter) = &app.exporter {
+                exporter.close();
+            }
+        });
+        let _ = flushed.await;
     }
 
     /// Whether `/ready` says so: after the first load, and no longer once the server stops.
@@ -63,4 +80,11 @@ impl App {
     fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
     }
+}
+
+#[cfg(feature = "otlp")]
+fn exporter(options: &ServerOptions) -> Option<crate::otlp::Exporter> {
+    let started = crate::otlp::Exporter::start(options.otlp.clone()?);
+    let failed = |error: &std::io::Error| tracing::error!(%error, "no thread for spans");
+    started.inspect_err(failed).ok()
 }

@@ -176,8 +176,7 @@ impl Entry {
         let encoder = self.opened(open).await?;
         let gives = Wanted::from(encoder.description().output);
         self.gives.store(gives as u8, Ordering::Relaxed);
-        let limit = options.max_queued_tokens;
-        let worker = Worker::start(encoder, &self.served.name, limit, metrics);
+        let worker = Worker::start(encoder, &self.served.name, options, metrics);
         let worker = worker.map_err(|error| error.to_string())?;
         Ok(Loaded::Encoder(Arc::new(worker)))
     }

@@ -1,7 +1,7 @@
 //! One thread that runs one model, on batches made of whatever waits.
 //!
 //! Nothing waits for a batch to fill: a batch is what has arrived while the one before it ran, up to
-//! about [`BATCH_TIME`] of work, so that a newcomer never waits long.
+//! about [`ServerOptions::batch_time`] of work, so that a newcomer never waits long.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,16 +10,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use wenyi_engine::encoder::{Encoder, Output, Planned, Window};
 
 use super::queue::{Queue, Waiting};
 use crate::metrics::Metrics;
+use crate::options::ServerOptions;
 use crate::problem::Problem;
-
-/// How long a batch should run: short beside the time of a request over a network, long beside the
-/// cost of starting a batch.
-const BATCH_TIME: Duration = Duration::from_millis(15);
 
 /// Bounds of a batch in tokens, whatever the model's speed.
 const BATCH_TOKENS: (usize, usize) = (256, 16_384);
@@ -32,8 +29,8 @@ pub(super) enum Reading {
     Weights(Vec<(u32, f32)>),
 }
 
-/// A window's place in its request and its reading, or why there is none.
-type Answer = (usize, Result<Reading, String>);
+/// All readings of a request, or why there are none.
+type Answer = Result<Vec<Reading>, String>;
 
 /// A text's readings: tokens and reading of each of its windows.
 pub(super) type Readings = Vec<(usize, Reading)>;
@@ -50,6 +47,7 @@ pub(crate) struct Worker {
 struct Shared {
     queue: Mutex<State>,
     arrived: Condvar,
+    batch_time: Duration,
     /// Tokens a second over the last batches.
     rate: AtomicUsize,
 }
@@ -58,16 +56,73 @@ struct Shared {
 struct State {
     queue: Queue<Item>,
     is_closing: bool,
+    /// The thread sleeps; waking one that does not would cost as much.
+    is_asleep: bool,
 }
 
 /// A window that waits, and who wants its reading.
 #[derive(Debug)]
 struct Item {
     window: Window,
-    /// Its place among the request's windows.
+    ticket: Ticket,
+}
+
+/// A window's place in its request.
+#[derive(Debug)]
+struct Ticket {
     place: usize,
     since: Instant,
-    reply: UnboundedSender<Answer>,
+    request: Arc<Gathering>,
+}
+
+/// A request whose windows run, perhaps in several batches; it is answered once.
+#[derive(Debug)]
+struct Gathering(Mutex<Gathered>);
+
+#[derive(Debug)]
+struct Gathered {
+    readings: Vec<Option<Reading>>,
+    missing: usize,
+    /// Taken when the request is answered.
+    reply: Option<oneshot::Sender<Answer>>,
+}
+
+impl Gathering {
+    fn new(windows: usize) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, receiver) = oneshot::channel();
+        let gathered = Gathered {
+            readings: vec![None; windows],
+            missing: windows,
+            reply: Some(reply),
+        };
+        (Self(Mutex::new(gathered)), receiver)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// Hands in the window's reading. The last one answers the request, and so does a failure.
+    fn hand_in(self, reading: Result<Reading, String>) {
+        let mut request = self.request.lock();
+        let answer = match reading {
+            Ok(reading) => {
+                request.readings[self.place] = Some(reading);
+                request.missing -= 1;
+                if request.missing > 0 {
+                    return;
+                }
+                Ok(request.readings.drain(..).flatten().collect())
+            }
+            Err(reason) => Err(reason),
+        };
+        if let Some(reply) = request.reply.take() {
+            // Nobody is left to tell if the client went away.
+            let _ = reply.send(answer);
+        }
+    }
 }
 
 impl Waiting for Item {
@@ -75,7 +130,11 @@ impl Waiting for Item {
         self.window.tokens()
     }
     fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+        let request = self.ticket.request.lock();
+        request
+            .reply
+            .as_ref()
+            .is_none_or(oneshot::Sender::is_closed)
     }
 }
 
@@ -84,16 +143,18 @@ impl Worker {
     pub(super) fn start(
         encoder: Encoder,
         model: &str,
-        limit: usize,
+        options: &ServerOptions,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let encoder = Arc::new(encoder);
         let shared = Arc::new(Shared {
             queue: Mutex::new(State {
-                queue: Queue::new(limit),
+                queue: Queue::new(options.max_queued_tokens),
                 is_closing: false,
+                is_asleep: false,
             }),
             arrived: Condvar::new(),
+            batch_time: options.batch_time,
             rate: AtomicUsize::new(0),
         });
         let thread = {
@@ -128,8 +189,13 @@ impl Worker {
         let counts: Vec<_> = texts.iter().map(|text| text.windows.len()).collect();
         let windows: Vec<Window> = texts.into_iter().flat_map(|text| text.windows).collect();
         let tokens: Vec<_> = windows.iter().map(Window::tokens).collect();
-        let receiver = self.submit(client, windows)?;
-        let readings = gather(receiver, tokens.len()).await?;
+        if windows.is_empty() {
+            return Ok(vec![Readings::new(); counts.len()]);
+        }
+        let answer = self.submit(client, windows)?.await;
+        // Without an answer the worker has closed.
+        let readings = answer.map_err(|_| Problem::Stopping)?;
+        let readings = readings.map_err(|reason| Problem::Internal { reason })?;
         let mut readings = tokens.into_iter().zip(readings);
         Ok(counts
             .into_iter()
@@ -141,15 +207,18 @@ impl Worker {
         &self,
         client: u64,
         windows: Vec<Window>,
-    ) -> Result<UnboundedReceiver<Answer>, Problem> {
-        let (reply, receiver) = unbounded_channel();
-        let since = Instant::now();
+    ) -> Result<oneshot::Receiver<Answer>, Problem> {
+        let (request, receiver) = Gathering::new(windows.len());
+        let (request, since) = (Arc::new(request), Instant::now());
         let items: VecDeque<_> = (windows.into_iter().enumerate())
-            .map(|(place, window)| Item {
-                window,
-                place,
-                since,
-                reply: reply.clone(),
+            .map(|(place, window)| {
+                let request = request.clone();
+                let ticket = Ticket {
+                    place,
+                    since,
+                    request,
+                };
+                Item { window, ticket }
             })
             .collect();
         let mut state = self.shared.lock();
@@ -162,8 +231,11 @@ impl Worker {
             .map_err(|full| Problem::Busy {
                 retry_after: self.shared.time_for(full.tokens),
             })?;
+        let is_asleep = std::mem::take(&mut state.is_asleep);
         drop(state);
-        self.shared.arrived.notify_one();
+        if is_asleep {
+            self.shared.arrived.notify_one();
+        }
         Ok(receiver)
     }
 }
@@ -178,21 +250,6 @@ impl Drop for Worker {
             let _ = thread.join();
         }
     }
-}
-
-/// The readings of a request's windows, in their order.
-async fn gather(
-    mut receiver: UnboundedReceiver<Answer>,
-    count: usize,
-) -> Result<Vec<Reading>, Problem> {
-    let mut readings: Vec<Option<Reading>> = vec![None; count];
-    for _ in 0..count {
-        let Some((place, reading)) = receiver.recv().await else {
-            return Err(Problem::Stopping);
-        };
-        readings[place] = Some(reading.map_err(|reason| Problem::Internal { reason })?);
-    }
-    Ok(readings.into_iter().flatten().collect())
 }
 
 impl Shared {
@@ -211,6 +268,7 @@ impl Shared {
             if !batch.is_empty() {
                 return Some(batch);
             }
+            state.is_asleep = true;
             state = self
                 .arrived
                 .wait(state)
@@ -218,10 +276,10 @@ impl Shared {
         }
     }
 
-    /// Tokens that the model reads in [`BATCH_TIME`].
+    /// Tokens that the model reads in the time of a batch.
     fn budget(&self) -> usize {
         let rate = self.rate.load(Ordering::Relaxed) as u128;
-        let tokens = rate * BATCH_TIME.as_micros() / 1_000_000;
+        let tokens = rate * self.batch_time.as_micros() / 1_000_000;
         let (least, most) = BATCH_TOKENS;
         usize::try_from(tokens).unwrap_or(most).clamp(least, most)
     }
@@ -251,24 +309,27 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 fn run(encoder: &Encoder, shared: &Shared, model: &str, metrics: &Metrics) {
     while let Some(batch) = shared.next_batch() {
         let started = Instant::now();
-        let (windows, replies): (Vec<_>, Vec<_>) = batch
+        let (windows, tickets): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .map(|item| (item.window, (item.place, item.since, item.reply)))
+            .map(|item| (item.window, item.ticket))
             .unzip();
         let tokens = windows.iter().map(Window::tokens).sum();
         let result = catch_unwind(AssertUnwindSafe(|| read(encoder, &windows)));
         let took = started.elapsed();
         shared.note_rate(tokens, took);
         metrics.batch(model, windows.len(), tokens, took);
+        let waits = tickets.iter().map(|ticket| ticket.since);
+        metrics.waited(
+            model,
+            waits.map(|since| started.saturating_duration_since(since)),
+        );
         let readings = match result {
             Ok(Ok(readings)) => readings.into_iter().map(Ok).collect(),
             Ok(Err(error)) => vec![Err(error.to_string()); windows.len()],
             Err(_) => vec![Err("the model's computation failed".to_owned()); windows.len()],
         };
-        for ((place, since, reply), reading) in replies.into_iter().zip(readings) {
-            metrics.waited(model, started.saturating_duration_since(since));
-            // Nobody is left to tell if the client went away.
-            let _ = reply.send((place, reading));
+        for (ticket, reading) in tickets.into_iter().zip(readings) {
+            ticket.hand_in(reading);
         }
     }
 }

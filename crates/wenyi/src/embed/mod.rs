@@ -7,7 +7,8 @@ use std::error::Error as StdError;
 pub use crate::providers::{init_embeddings, init_embeddings_with};
 pub use local::LocalEmbedder;
 pub use wenyi_engine::encoder::{
-    EmbedOptions, Embeddings, EncoderOptions, Fingerprint, Overflow, Precision, Role, TokenUsage,
+    EmbedOptions, Embeddings, EncoderOptions, Fingerprint, Overflow, Precision, Role,
+    SparseEmbedding, TokenUsage,
 };
 
 /// Anything that turns texts into vectors of one space.

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
+use wenyi_engine::encoder::Encoder;
 
 use super::endpoint::{Endpoint, Service};
 use super::table::{EmbeddingFacts, ModelFacts};
@@ -15,7 +16,8 @@ use super::vectors::{self, Batch, Wish};
 use super::{Error, ErrorKind, Result};
 use crate::config::ModelSettings;
 use crate::embed::{
-    EmbedError, EmbedOptions, Embedder, Embeddings, Fingerprint, Overflow, Role, TokenUsage,
+    EmbedError, EmbedOptions, Embedder, Embeddings, Fingerprint, Overflow, Role, SparseEmbedding,
+    TokenUsage,
 };
 
 /// Requests at once if nothing else is set.
@@ -46,6 +48,14 @@ struct Window<'a> {
     tokens: usize,
     /// The caller's text that it belongs to.
     text_index: usize,
+}
+
+/// What the texts of a call have in common.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    role: &'a Role,
+    width: Option<usize>,
+    sparse: bool,
 }
 
 impl RemoteEmbedder {
@@ -101,10 +111,80 @@ impl RemoteEmbedder {
                     .asked_width(width)?
                     .unwrap_or(declared.unwrap_or_default())
             }
-            None => embedder.request(&["wenyi"], &Role::Plain, None)?.dimensions,
+            None => {
+                let asked = Asked {
+                    role: &Role::Plain,
+                    width: None,
+                    sparse: false,
+                };
+                embedder.request(&["wenyi"], asked)?.dimensions
+            }
         };
         embedder.fingerprint = embedder.fingerprint.clone().with_width(width);
         Ok(embedder)
+    }
+
+    /// The vectors of texts, and the weights of their words in the model's own vocabulary, of one
+    /// request: `dense&sparse` of DashScope's `text-embedding-v3` and `-v4`. Of a text that was cut
+    /// into windows, each word has the largest of its weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::embed`]; and if the model gives no such weights.
+    pub fn embed_with_sparse(
+        &self,
+        texts: &[&str],
+        options: &EmbedOptions,
+    ) -> Result<(Embeddings, Vec<SparseEmbedding>), EmbedError> {
+        if !self.known.sparse {
+            let option = ErrorKind::Option {
+                model: self.model.clone(),
+                option: "output_type",
+                value: "dense&sparse".into(),
+                expected: "`dense`".into(),
+            };
+            return Err(Error::from(option).into());
+        }
+        let (windows, batch, usage) = self.run(texts, options, true)?;
+        let mut of_windows: Vec<Vec<Vec<(u32, f32)>>> = vec![Vec::new(); usage.len()];
+        for (window, weights) in windows.iter().zip(&batch.sparse) {
+            of_windows[window.text_index].push(weights.clone());
+        }
+        let sparse = of_windows.into_iter().zip(&usage);
+        let sparse = sparse.map(|(weights, usage)| SparseEmbedding {
+            weights: Encoder::combine_sparse(weights),
+            usage: *usage,
+        });
+        let sparse = sparse.collect();
+        Ok((combine(&windows, &batch, usage), sparse))
+    }
+
+    /// The texts through the provider: windows, what came back for them, and the texts' usage.
+    fn run<'a>(
+        &self,
+        texts: &[&'a str],
+        options: &EmbedOptions,
+        sparse: bool,
+    ) -> Result<(Vec<Window<'a>>, Batch, Vec<TokenUsage>)> {
+        // A width that is the model's own need not be asked for.
+        let width = options.dimensions.or(self.settings.dimensions);
+        let width = self
+            .asked_width(width)?
+            .filter(|width| Some(*width) != self.known.dimensions);
+        let (windows, usage) = self.plan(texts, options)?;
+        let caps = Caps {
+            inputs: self.max_inputs.load(Ordering::Relaxed),
+            tokens: self.facts.max_request_tokens.unwrap_or(usize::MAX),
+            empty_alone: self.facts.empty_alone,
+        };
+        let parts = parts(&windows, &caps);
+        let asked = Asked {
+            role: &options.role,
+            width,
+            sparse,
+        };
+        let batch = self.request_all(&windows, &parts, asked)?;
+        Ok((windows, batch, usage))
     }
 
     /// The width to ask the provider for; none leaves it at the model's own.
@@ -228,8 +308,7 @@ impl RemoteEmbedder {
         &self,
         windows: &[Window<'_>],
         parts: &[Range<usize>],
-        options: &EmbedOptions,
-        width: Option<usize>,
+        asked: Asked<'_>,
     ) -> Result<Batch> {
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
@@ -243,7 +322,7 @@ impl RemoteEmbedder {
                     .iter()
                     .map(|w| w.text.as_ref())
                     .collect();
-                let result = self.request(&texts, &options.role, width);
+                let result = self.request(&texts, asked);
                 failed.fetch_or(result.is_err(), Ordering::Relaxed);
                 *results[index].lock().unwrap_or_else(|p| p.into_inner()) = Some(result);
             }
@@ -276,20 +355,21 @@ impl RemoteEmbedder {
     }
 
     /// One request; two or more, if the provider turns out to take fewer texts than was known.
-    fn request(&self, texts: &[&str], role: &Role, width: Option<usize>) -> Result<Batch> {
+    fn request(&self, texts: &[&str], asked: Asked<'_>) -> Result<Batch> {
         let cap = self.max_inputs.load(Ordering::Relaxed);
         if texts.len() > cap {
             let mut whole = Batch::default();
             for part in texts.chunks(cap) {
-                whole.append(self.request(part, role, width)?);
+                whole.append(self.request(part, asked)?);
             }
             return Ok(whole);
         }
         let wish = Wish {
             model: &self.model,
             texts,
-            role,
-            width,
+            role: asked.role,
+            width: asked.width,
+            sparse: asked.sparse,
             instruct: self
                 .settings
                 .instruct
@@ -304,14 +384,15 @@ impl RemoteEmbedder {
             Err(error) => match vectors::stated_cap(&error).filter(|cap| *cap < texts.len()) {
                 Some(cap) => {
                     self.max_inputs.fetch_min(cap, Ordering::Relaxed);
-                    return self.request(texts, role, width);
+                    return self.request(texts, asked);
                 }
                 None => return Err(error),
             },
             Ok(bytes) => bytes,
         };
-        let batch = vectors::read(self.facts.dialect, &bytes, texts.len(), client)?;
-        let expected = width.unwrap_or(self.fingerprint.dimensions);
+        let dialect = self.facts.dialect;
+        let batch = vectors::read(dialect, &bytes, texts.len(), asked.sparse, client)?;
+        let expected = asked.width.unwrap_or(self.fingerprint.dimensions);
         if expected != 0 && batch.dimensions != expected {
             return Err(ErrorKind::WrongDimensions {
                 provider: self.endpoint.provider().into(),
@@ -347,19 +428,7 @@ impl Embedder for RemoteEmbedder {
     }
 
     fn embed(&self, texts: &[&str], options: &EmbedOptions) -> Result<Embeddings, EmbedError> {
-        // A width that is the model's own need not be asked for.
-        let width = options.dimensions.or(self.settings.dimensions);
-        let width = self
-            .asked_width(width)?
-            .filter(|width| Some(*width) != self.known.dimensions);
-        let (windows, usage) = self.plan(texts, options)?;
-        let caps = Caps {
-            inputs: self.max_inputs.load(Ordering::Relaxed),
-            tokens: self.facts.max_request_tokens.unwrap_or(usize::MAX),
-            empty_alone: self.facts.empty_alone,
-        };
-        let parts = parts(&windows, &caps);
-        let batch = self.request_all(&windows, &parts, options, width)?;
+        let (windows, batch, usage) = self.run(texts, options, false)?;
         Ok(combine(&windows, &batch, usage))
     }
 }

@@ -33,6 +33,7 @@ impl Error {
             | ErrorKind::TooLong { .. }
             | ErrorKind::Config(_) => true,
             ErrorKind::Status { status, .. } => (400..500).contains(status) && !self.is_transient(),
+            ErrorKind::Hub(error) => error.is_user_error(),
             _ => false,
         }
     }
@@ -80,9 +81,6 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self.kind() {
-            ErrorKind::UnknownProvider { provider, .. } if provider == "local" => {
-                "a local model is opened by another way: see `wenyi --help`".into()
-            }
             ErrorKind::UnknownProvider { known, .. } => format!(
                 "the providers are {}; others go into `wenyi.toml` as `[providers.NAME]` with a \
                  `base_url`",
@@ -117,6 +115,7 @@ impl Error {
             ErrorKind::TooLong { .. } => {
                 "shorten it, or choose another overflow policy: `truncate` or `split-mean`".into()
             }
+            ErrorKind::Hub(error) => return error.hint(),
             _ => return None,
         })
     }
@@ -146,6 +145,12 @@ impl From<ErrorKind> for Error {
 impl From<crate::config::ConfigError> for Error {
     fn from(source: crate::config::ConfigError) -> Self {
         ErrorKind::Config(source).into()
+    }
+}
+
+impl From<crate::hub::Error> for Error {
+    fn from(source: crate::hub::Error) -> Self {
+        ErrorKind::Hub(source).into()
     }
 }
 
@@ -326,6 +331,9 @@ pub enum ErrorKind {
     /// The settings cannot be read.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
+    /// A model of this machine that cannot be had.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::Error),
     /// The caller asked to stop.
     #[error("stopped")]
     Cancelled,

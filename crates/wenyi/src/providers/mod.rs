@@ -18,12 +18,12 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use crate::chat::{ChatError, ChatModel};
+use crate::chat::{ChatError, ChatModel, DecoderOptions, LocalChatModel};
 use crate::config::Config;
 use crate::embed::{EmbedError, Embedder, EncoderOptions, LocalEmbedder};
-use crate::hub::Hub;
+use crate::hub::{Hub, LocalModel};
 use crate::progress::Silent;
-use crate::rerank::{RerankError, Reranker};
+use crate::rerank::{LocalReranker, RerankError, Reranker};
 
 pub use chat::RemoteChat;
 pub use embedder::RemoteEmbedder;
@@ -55,12 +55,7 @@ pub fn init_embeddings_with(name: &str, config: &Config) -> Result<Box<dyn Embed
         let endpoint = Endpoint::open(&name.provider, config)?;
         return Ok(Box::new(RemoteEmbedder::open(endpoint, &name.model)?));
     }
-    let from_hub = |error: crate::hub::Error| EmbedError::Provider {
-        provider: name::LOCAL.into(),
-        source: error.into(),
-    };
-    let hub = Hub::from_env().map_err(from_hub)?;
-    let local = hub.resolve(&name.model, &Silent).map_err(from_hub)?;
+    let local = local(&name)?;
     let options = EncoderOptions {
         name: Some(local.id),
         ..EncoderOptions::default()
@@ -68,12 +63,18 @@ pub fn init_embeddings_with(name: &str, config: &Config) -> Result<Box<dyn Embed
     Ok(Box::new(LocalEmbedder::open(&local.path, &options)?))
 }
 
-/// A provider's model that speaks, by name, such as `deepseek:deepseek-v4-flash` or `qwen-plus`.
-/// Reads [`Config::load`]; opens no connection.
+/// The folder of a model of this machine; fetched if it is not here yet.
+fn local(name: &ModelName) -> Result<LocalModel> {
+    Ok(Hub::from_env()?.resolve(&name.model, &Silent)?)
+}
+
+/// A model that speaks, by name, such as `deepseek:deepseek-v4-flash`, `qwen-plus` or
+/// `local:smollm2-135m-instruct`. Reads [`Config::load`]; opens no connection, but for a local
+/// model that is not on this machine yet.
 ///
 /// # Errors
 ///
-/// If the name, the settings or the key say nothing useful, or the name is that of a local model.
+/// If the name, the settings or the key say nothing useful, or the model cannot be had.
 pub fn init_chat_model(name: &str) -> Result<Box<dyn ChatModel>, ChatError> {
     init_chat_model_with(name, &Config::load().map_err(Error::from)?)
 }
@@ -85,12 +86,17 @@ pub fn init_chat_model(name: &str) -> Result<Box<dyn ChatModel>, ChatError> {
 /// As [`init_chat_model`].
 pub fn init_chat_model_with(name: &str, config: &Config) -> Result<Box<dyn ChatModel>, ChatError> {
     let name = ModelName::resolve(name, config)?;
+    if name.is_local() {
+        let local = local(&name)?;
+        let model = LocalChatModel::open(&local.path, &local.id, &DecoderOptions::default())?;
+        return Ok(Box::new(model));
+    }
     let endpoint = Endpoint::open(&name.provider, config)?;
     Ok(Box::new(RemoteChat::open(endpoint, &name.model)?))
 }
 
-/// A provider's reranking model by name, such as `cohere:rerank-v3.5`. Reads [`Config::load`]; opens
-/// no connection. For a local one see [`crate::rerank::LocalReranker`].
+/// A reranking model by name, such as `cohere:rerank-v3.5` or `local:./folder`. Reads
+/// [`Config::load`]; opens no connection, but for a local model that is not on this machine yet.
 ///
 /// # Errors
 ///
@@ -106,6 +112,14 @@ pub fn init_reranker(name: &str) -> Result<Box<dyn Reranker>, RerankError> {
 /// As [`init_reranker`].
 pub fn init_reranker_with(name: &str, config: &Config) -> Result<Box<dyn Reranker>, RerankError> {
     let name = ModelName::resolve(name, config)?;
+    if name.is_local() {
+        let local = local(&name)?;
+        let options = EncoderOptions {
+            name: Some(local.id),
+            ..EncoderOptions::default()
+        };
+        return Ok(Box::new(LocalReranker::open(&local.path, &options)?));
+    }
     let endpoint = Endpoint::open(&name.provider, config)?;
     Ok(Box::new(RemoteReranker::open(endpoint, &name.model)?))
 }

@@ -117,6 +117,8 @@ pub(crate) struct ModelFacts {
     pub(crate) context_length: Option<usize>,
     /// Takes the task in words with a question.
     pub(crate) instruct: bool,
+    /// Gives weights of words beside the vector.
+    pub(crate) sparse: bool,
 }
 
 /// A model that is switched off.

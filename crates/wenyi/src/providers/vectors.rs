@@ -19,6 +19,8 @@ pub(super) struct Wish<'a> {
     pub(super) width: Option<usize>,
     pub(super) instruct: Option<&'a str>,
     pub(super) base64: bool,
+    /// Weights of words as well.
+    pub(super) sparse: bool,
 }
 
 /// Vectors in the order of the texts, `[texts, dimensions]`.
@@ -26,12 +28,15 @@ pub(super) struct Wish<'a> {
 pub(super) struct Batch {
     pub(super) dimensions: usize,
     pub(super) values: Vec<f32>,
+    /// Ids and weights of each text, if they were wished for.
+    pub(super) sparse: Vec<Vec<(u32, f32)>>,
 }
 
 impl Batch {
     pub(super) fn append(&mut self, other: Self) {
         self.dimensions = self.dimensions.max(other.dimensions);
         self.values.extend(other.values);
+        self.sparse.extend(other.sparse);
     }
 }
 
@@ -62,6 +67,9 @@ pub(super) fn request(dialect: EmbeddingDialect, wish: &Wish<'_>) -> Value {
             if let Some(instruct) = wish.instruct.filter(|_| is_query) {
                 parameters["instruct"] = instruct.into();
             }
+            if wish.sparse {
+                parameters["output_type"] = "dense&sparse".into();
+            }
             json!({"model": wish.model, "input": {"texts": wish.texts}, "parameters": parameters})
         }
     }
@@ -90,6 +98,13 @@ struct Item {
     #[serde(alias = "text_index")]
     index: Option<usize>,
     embedding: Vector,
+    sparse_embedding: Option<Vec<Weight>>,
+}
+
+#[derive(Deserialize)]
+struct Weight {
+    index: u32,
+    value: f32,
 }
 
 struct Vector(Vec<f32>);
@@ -138,6 +153,7 @@ pub(super) fn read(
     dialect: EmbeddingDialect,
     bytes: &[u8],
     expected: usize,
+    has_sparse: bool,
     client: &Client,
 ) -> Result<Batch> {
     let malformed = |error: serde_json::Error| client.malformed(error.to_string());
@@ -163,32 +179,62 @@ pub(super) fn read(
             }
         }
     };
-    arrange(items, expected, client)
+    let order = check(&items, expected, client)?;
+    let sparse = if has_sparse {
+        weights(&items, &order, client)?
+    } else {
+        Vec::new()
+    };
+    let (dimensions, values) = arrange(&items, &order, client)?;
+    Ok(Batch {
+        dimensions,
+        values,
+        sparse,
+    })
 }
 
-fn arrange(items: Vec<Item>, expected: usize, client: &Client) -> Result<Batch> {
-    let provider = || client.provider().to_owned();
+/// Where the vector of each text is.
+fn check(items: &[Item], expected: usize, client: &Client) -> Result<Vec<usize>> {
     if items.len() != expected {
         let received = items.len();
         return Err(ErrorKind::WrongCount {
-            provider: provider(),
+            provider: client.provider().to_owned(),
             what: "vectors",
             expected,
             received,
         }
         .into());
     }
-    let order = order(&items).ok_or_else(|| client.malformed("its indices are not 0, 1, 2, …"))?;
+    order(items).ok_or_else(|| client.malformed("its indices are not 0, 1, 2, …"))
+}
+
+/// The weights of each text, by ascending id.
+fn weights(items: &[Item], order: &[usize], client: &Client) -> Result<Vec<Vec<(u32, f32)>>> {
+    let of = |place: &usize| {
+        let weights = items[*place].sparse_embedding.as_ref();
+        let weights = weights.ok_or_else(|| client.malformed("it has no `sparse_embedding`"))?;
+        let mut weights: Vec<_> = weights.iter().map(|w| (w.index, w.value)).collect();
+        if !weights.iter().all(|(_, value)| value.is_finite()) {
+            return Err(client.malformed("a weight of its `sparse_embedding` is no number"));
+        }
+        weights.sort_unstable_by_key(|(id, _)| *id);
+        Ok::<_, Error>(weights)
+    };
+    order.iter().map(of).collect()
+}
+
+/// The width, and the vectors in the order of the texts.
+fn arrange(items: &[Item], order: &[usize], client: &Client) -> Result<(usize, Vec<f32>)> {
     let dimensions = items.first().map_or(0, |item| item.embedding.0.len());
-    let mut values = Vec::with_capacity(expected * dimensions);
-    for (index, place) in order.into_iter().enumerate() {
-        let vector = &items[place].embedding.0;
+    let mut values = Vec::with_capacity(items.len() * dimensions);
+    for (index, place) in order.iter().enumerate() {
+        let vector = &items[*place].embedding.0;
         if vector.len() != dimensions || dimensions == 0 {
             return Err(client.malformed("its vectors have different widths, or none"));
         }
         let odd = |what| {
             Error::from(ErrorKind::NotANumber {
-                provider: provider(),
+                provider: client.provider().to_owned(),
                 index,
                 what,
             })
@@ -201,7 +247,7 @@ fn arrange(items: Vec<Item>, expected: usize, client: &Client) -> Result<Batch> 
         }
         values.extend_from_slice(vector);
     }
-    Ok(Batch { dimensions, values })
+    Ok((dimensions, values))
 }
 
 /// Where the vector of each text is; list order if there are no indices at all.

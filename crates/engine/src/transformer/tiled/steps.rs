@@ -48,28 +48,41 @@ impl Run<'_> {
         }
     }
 
+    /// Takes `rows` through all `steps`, a group at a time, whose matrices then stay in the
+    /// second-level cache from step to step.
+    ///
     /// # Safety
     ///
     /// Nobody else uses these rows meanwhile; they begin with a tile.
     unsafe fn chain(&self, steps: &[(usize, Step)], rows: Range<usize>, local: &mut TiledLocal) {
-        if rows.is_empty() {
-            return;
+        let mut first = rows.start;
+        while first < rows.end {
+            let group = first..(first + product::GROUP * TILE).min(rows.end);
+            first = group.end;
+            for (index, step) in steps {
+                // SAFETY: the caller's.
+                unsafe { self.step(*index, *step, group.clone(), local) };
+            }
         }
+    }
+
+    /// One step of a group of rows; `Up` brings `Down` with it.
+    ///
+    /// # Safety
+    ///
+    /// As [`Run::chain`].
+    unsafe fn step(&self, index: usize, step: Step, rows: Range<usize>, local: &mut TiledLocal) {
         let tiles = rows.start / TILE..rows.end.div_ceil(TILE);
-        for (index, step) in steps {
-            // SAFETY: the caller's.
-            unsafe {
-                if *step == Step::Down {
-                    continue;
-                }
-                if *step == Step::Up {
-                    self.feed_forward(*index, tiles.clone(), local);
-                    continue;
-                }
-                self.row_part(*index, *step, rows.clone());
-                if let Some(product) = self.product(*index, *step) {
-                    let panels = 0..product.num_panels();
-                    product.run(tiles.clone(), panels, &mut local.product);
+        // SAFETY: the caller's.
+        unsafe {
+            match step {
+                Step::Down => {}
+                Step::Up => self.feed_forward(index, tiles, local),
+                _ => {
+                    self.row_part(index, step, rows);
+                    if let Some(product) = self.product(index, step) {
+                        product.run(tiles, 0..product.num_panels(), &mut local.product);
+                    }
                 }
             }
         }
@@ -81,32 +94,13 @@ impl Run<'_> {
     /// # Safety
     ///
     /// Nobody else uses these tiles of rows meanwhile.
-    unsafe fn feed_forward(&self, index: usize, tiles: Range<usize>, local: &mut TiledLocal) {
+    unsafe fn feed_forward(&self, index: usize, group: Range<usize>, local: &mut TiledLocal) {
         let (Some(up), Some(down)) = (
             self.product(index, Step::Up),
             self.product(index, Step::Down),
         ) else {
             return;
         };
-        let mut first = tiles.start;
-        while first < tiles.end {
-            let group = first..(first + product::GROUP).min(tiles.end);
-            first = group.end;
-            // SAFETY: the caller's.
-            unsafe { self.feed_forward_group(&up, &down, group, local) };
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As [`Run::feed_forward`].
-    unsafe fn feed_forward_group(
-        &self,
-        up: &Product<'_>,
-        down: &Product<'_>,
-        group: Range<usize>,
-        local: &mut TiledLocal,
-    ) {
         let rows = group.len() * TILE;
         let first_row = group.start * TILE;
         let wide = TileRows::new(&mut local.wide, rows, PART_PANELS).starting_at(group.start);

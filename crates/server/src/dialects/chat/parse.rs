@@ -96,7 +96,7 @@ pub(super) fn refuse_unknown_to_local_models(fields: &Fields<'_>) -> Result<(), 
 /// Tokens of the answer, under either of their names.
 pub(super) fn limit(fields: &Fields<'_>) -> Result<Option<u32>, Problem> {
     for name in ["max_completion_tokens", "max_tokens"] {
-        match fields.optional::<u32>(name)? {
+        match fields.whole::<u32>(name)? {
             Some(0) => return Err(Problem::field(name, "is 0, expected at least 1")),
             Some(limit) => return Ok(Some(limit)),
             None => {}
@@ -106,7 +106,7 @@ pub(super) fn limit(fields: &Fields<'_>) -> Result<Option<u32>, Problem> {
 }
 
 pub(super) fn count(fields: &Fields<'_>) -> Result<usize, Problem> {
-    let count = fields.optional("n")?.unwrap_or(1);
+    let count = fields.whole("n")?.unwrap_or(1);
     if (1..=MAX_COUNT).contains(&count) {
         return Ok(count);
     }
@@ -165,7 +165,7 @@ impl Sampling {
         Ok(Self {
             temperature: ranged(fields, "temperature", 0.0, 2.0)?,
             top_p: ranged(fields, "top_p", 0.0, 1.0)?,
-            top_k: fields.optional("top_k")?,
+            top_k: fields.whole("top_k")?,
             min_p: ranged(fields, "min_p", 0.0, 1.0)?,
             presence_penalty: ranged(fields, "presence_penalty", -2.0, 2.0)?,
             frequency_penalty: ranged(fields, "frequency_penalty", -2.0, 2.0)?,
@@ -231,7 +231,7 @@ pub(crate) fn ranged(
 
 fn seed(fields: &Fields<'_>) -> Result<Option<u64>, Problem> {
     // OpenAI's is signed.
-    let seed: Option<i64> = fields.optional("seed")?;
+    let seed: Option<i64> = fields.whole("seed")?;
     Ok(seed.map(i64::cast_unsigned))
 }
 

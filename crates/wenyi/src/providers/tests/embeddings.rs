@@ -147,6 +147,44 @@ fn dashscope_is_told_what_a_text_is_and_gets_ten_at_a_time() {
 }
 
 #[test]
+fn weights_of_words_come_with_the_vectors() {
+    let server = Server::start(|seen| {
+        let all = texts_of(seen).into_iter().enumerate().map(|(index, text)| {
+            let sparse = json!([{"index": 9, "value": 0.5, "token": "x"},
+                {"index": text.len(), "value": 0.25, "token": "y"}]);
+            json!({"text_index": index, "embedding": vector(&text, 1024), "sparse_embedding": sparse})
+        });
+        let all: Vec<Value> = all.rev().collect();
+        Reply::json(200, &json!({"output": {"embeddings": all}}))
+    });
+    let embedder = open("dashscope", &server, "text-embedding-v4");
+    let texts: Vec<String> = (0..12).map(|index| "1".repeat(index % 4)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (vectors, sparse) = embedder
+        .embed_with_sparse(&texts, &EmbedOptions::default())
+        .unwrap();
+    assert_eq!((vectors.len(), sparse.len()), (12, 12));
+    for (index, sparse) in sparse.iter().enumerate() {
+        assert_eq!(sparse.weights, [(index as u32 % 4, 0.25), (9, 0.5)]);
+    }
+    let seen = &server.requests()[0].body["parameters"];
+    assert_eq!(
+        seen,
+        &json!({"text_type": "document", "output_type": "dense&sparse"})
+    );
+    let without = open("dashscope", &server, "text-embedding-v2");
+    let error = remote(
+        without
+            .embed_with_sparse(&["a"], &EmbedOptions::default())
+            .unwrap_err(),
+    );
+    assert!(
+        error.is_user_error() && error.to_string().contains("dense&sparse"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_failed_part_is_sent_again_alone() {
     let server = Server::start(|seen| {
         let first = seen.body["input"]["texts"][0] == "10" && seen.headers.contains("nothing");
