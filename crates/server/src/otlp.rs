@@ -206,10 +206,11 @@ impl Exporter {
             return;
         }
         let sender = lock(&self.sender);
-        let sent = sender
-            .as_ref()
-            .map(|to| to.try_send((span, SystemTime::now())));
-        if !matches!(sent, Some(Ok(()))) {
+        let is_sent = match sender.as_ref() {
+            Some(sender) => sender.try_send((span, SystemTime::now())).is_ok(),
+            None => false,
+        };
+        if !is_sent {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -285,7 +286,7 @@ impl Sender {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         match sent {
             Ok(_) if dropped > 0 => {
-                tracing::warn!(dropped, "spans came faster than they could be sent")
+                tracing::warn!(dropped, "spans came faster than they could be sent");
             }
             Ok(_) => self.has_failed = false,
             // Once, and again only after it has worked in between: the log is not the collector's.
@@ -364,12 +365,12 @@ fn text(key: &str, value: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn options(pairs: &'static [(&str, &str)]) -> Result<Option<OtlpOptions>, String> {
-        let lookup = |name: &str| {
-            let found = pairs.iter().find(|(key, _)| *key == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        OtlpOptions::from_config(&Config::from_lookup(lookup))
+    fn options(pairs: &[(&str, &str)]) -> Result<Option<OtlpOptions>, String> {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let pairs: std::collections::BTreeMap<String, String> = pairs.collect();
+        OtlpOptions::from_config(&Config::from_lookup(move |name| pairs.get(name).cloned()))
     }
 
     #[test]
