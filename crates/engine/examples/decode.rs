@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             let started = Instant::now();
             for index in 0..128 {
-                decoder.read(&mut session, &[400 + index])?;
+                decoder.step(&mut session, 400 + index)?;
             }
             let rate = 128.0 / started.elapsed().as_secs_f64();
             if depth > 0 {

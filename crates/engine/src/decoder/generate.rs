@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::lookup::Ahead;
 use super::sampler::{Sampler, SamplingOptions};
 use super::score::log_sum_exp;
 use super::text::{Channel, Detokenizer, StopFilter, ThinkSplitter};
@@ -23,6 +24,9 @@ pub struct GenerateOptions {
     pub split_reasoning: bool,
     /// Go on after the token that ends an answer.
     pub ignore_end: bool,
+    /// Try the tokens that followed the last ones before: faster where an answer quotes, and the same
+    /// answer.
+    pub look_up: bool,
 }
 
 impl Default for GenerateOptions {
@@ -34,6 +38,7 @@ impl Default for GenerateOptions {
             logprobs: None,
             split_reasoning: true,
             ignore_end: false,
+            look_up: true,
         }
     }
 }
@@ -111,6 +116,7 @@ impl Decoder {
         let mut answer = Answer::new(self, prompt, options, on_piece)?;
         answer.generation.cached_tokens = cached;
         let mut logits = self.read(session, &prompt[cached..])?;
+        let mut ahead = Ahead::new(self, prompt, options.look_up);
         while answer.generation.ids.len() < most {
             let id = answer.choose(&mut logits)?;
             if self.end_ids.contains(&id) && !options.ignore_end {
@@ -120,10 +126,12 @@ impl Decoder {
             if answer.push(id)?.is_break() {
                 break;
             }
-            if answer.generation.ids.len() < most {
-                logits = self.read(session, &[id])?;
+            let room = most - answer.generation.ids.len();
+            if room > 0 {
+                logits = ahead.next(self, session, id, room)?;
             }
         }
+        ahead.forget(session);
         answer.end()
     }
 }

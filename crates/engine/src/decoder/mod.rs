@@ -1,5 +1,8 @@
 //! Hidden states read as the next token: prompts in, text out.
 //!
+//! Conversations may go on at the same time, each with a [`Session`] of its own: their prompts are read
+//! in turns, their answers' steps [`together`].
+//!
 //! A call goes [`template`] (messages to one text), the tokenizer, [`session`] (tokens through the
 //! transformer, each once), [`sampler`] (scores to a token) and [`text`] (tokens to whole
 //! characters, up to a stop).
@@ -7,10 +10,16 @@
 mod open;
 mod template;
 mod session;
+mod together;
+mod lookup;
 mod sampler;
 mod text;
 mod generate;
 mod score;
+#[cfg(test)]
+mod answer_tests;
+#[cfg(test)]
+mod gguf_tests;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +32,7 @@ use crate::kernels::team::Team;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::{Scratch, Transformer};
 
+pub use crate::kernels::kept::CacheFormat;
 pub use generate::{Finish, GenerateOptions, Generation, Piece, TokenLogprob};
 pub use open::{DEFAULT_CONTEXT, DecoderOptions};
 pub use sampler::SamplingOptions;
@@ -30,7 +40,7 @@ pub use session::Session;
 pub use template::{ChatTemplate, RenderOptions};
 pub use text::Channel;
 
-/// A loaded model that writes texts. Calls from several threads wait for each other.
+/// A loaded model that writes texts, several at a time.
 #[derive(Debug)]
 pub struct Decoder {
     transformer: Transformer,
@@ -42,9 +52,9 @@ pub struct Decoder {
     end_ids: Vec<u32>,
     isa: Isa,
     team: Team,
-    /// Keys and values are kept in `f32`.
-    exact_cache: bool,
+    cache_format: CacheFormat,
     context: usize,
+    together: together::Together,
     work: Mutex<Work>,
     alone: Vec<Mutex<Scratch>>,
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::template::ChatTemplate;
-use super::{Decoder, Work};
+use super::together::Together;
+use super::{CacheFormat, Decoder, Work};
 use crate::encoder::Precision;
 use crate::kernels::isa::Isa;
 use crate::kernels::linear::{Format, InputScratch, Linear};
@@ -25,8 +26,8 @@ pub struct DecoderOptions {
     pub threads: Option<usize>,
     /// Longest conversation in tokens; `None` takes the model's, at most [`DEFAULT_CONTEXT`].
     pub context: Option<usize>,
-    /// Keep keys and values in `f32` instead of bf16, at twice the memory.
-    pub exact_cache: bool,
+    /// How keys and values are kept.
+    pub cache: CacheFormat,
 }
 
 /// Longest conversation, unless asked otherwise: models that take 128k tokens would set aside
@@ -82,8 +83,9 @@ impl Decoder {
             end_ids,
             isa,
             team,
-            exact_cache: options.exact_cache,
+            cache_format: options.cache,
             context,
+            together: Together::default(),
             work,
             alone,
         })

@@ -2,15 +2,19 @@
 
 use std::sync::PoisonError;
 
+use super::together::{Request, Writing};
 use super::{Decoder, Work};
 use crate::kernels::rows::{Rows, padded};
 use crate::transformer::cache::KvCache;
-use crate::transformer::{Batch, Hidden};
-use crate::{ErrorKind, Result};
+use crate::transformer::{Batch, Hidden, Reading};
+use crate::{Error, ErrorKind, Result};
 
 /// New tokens that go through the model at a time: enough that each weight read is used hundreds of
 /// times, few enough that activations stay in cache and memory stays bounded.
 const CHUNK: usize = 512;
+
+/// As [`CHUNK`] while answers are being written, which wait for each chunk.
+const SMALL_CHUNK: usize = 128;
 
 /// One conversation with a [`Decoder`]; what it has read is not read again.
 #[derive(Debug)]
@@ -31,6 +35,29 @@ impl Session {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.cache.capacity()
+    }
+
+    /// Takes over the first `length` tokens of `other`, a conversation with the same model that has
+    /// at least so many, instead of reading them again.
+    ///
+    /// # Panics
+    ///
+    /// If `other` has fewer tokens, or another capacity.
+    pub fn copy_beginning(&mut self, other: &Session, length: usize) {
+        self.cache.copy_beginning(&other.cache, length);
+        self.ids.clear();
+        self.ids.extend_from_slice(&other.ids[..length]);
+    }
+
+    /// The keys and values, which the session is without until it gets them back.
+    pub(super) fn take_cache(&mut self) -> KvCache {
+        std::mem::take(&mut self.cache)
+    }
+
+    /// What [`Session::take_cache`] took, with `ids` more tokens.
+    pub(super) fn give_back(&mut self, cache: KvCache, ids: &[u32]) {
+        self.cache = cache;
+        self.ids.extend_from_slice(ids);
     }
 
     /// Forgets all tokens from `length` on.
@@ -57,7 +84,7 @@ impl Decoder {
             .into());
         }
         Ok(Session {
-            cache: KvCache::new(&self.transformer, tokens, self.exact_cache),
+            cache: KvCache::new(&self.transformer, tokens, self.cache_format),
             ids: Vec::new(),
         })
     }
@@ -65,7 +92,7 @@ impl Decoder {
     /// Bytes of the keys and values of a conversation of `tokens` tokens.
     #[must_use]
     pub fn session_bytes(&self, tokens: usize) -> usize {
-        self.transformer.cache_bytes(tokens, self.exact_cache)
+        self.transformer.cache_bytes(tokens, self.cache_format)
     }
 
     /// Makes `session` hold all of `ids` but what it must read again, given that the conversation
@@ -100,8 +127,13 @@ impl Decoder {
     /// If `ids` is empty, an id is not in the vocabulary, or the session is full.
     pub fn read(&self, session: &mut Session, ids: &[u32]) -> Result<Vec<f32>> {
         let mut logits = Vec::new();
-        for (index, chunk) in ids.chunks(CHUNK).enumerate() {
-            let is_last = (index + 1) * CHUNK >= ids.len();
+        let size = if self.together.is_busy() {
+            SMALL_CHUNK
+        } else {
+            CHUNK
+        };
+        for (index, chunk) in ids.chunks(size).enumerate() {
+            let is_last = (index + 1) * size >= ids.len();
             let rows = if is_last {
                 chunk.len() - 1..chunk.len()
             } else {
@@ -111,6 +143,27 @@ impl Decoder {
         }
         self.must_hold(session, ids)?;
         Ok(logits)
+    }
+
+    /// The scores of the token that follows `id`, the next token of an answer, `[vocab_size]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::read`].
+    pub fn step(&self, session: &mut Session, id: u32) -> Result<Vec<f32>> {
+        self.step_all(None, session, &[id])
+    }
+
+    /// The scores after each of `ids`, the next tokens of an answer, `[ids, vocab_size]`. Steps of
+    /// several answers at a time are taken together.
+    pub(super) fn step_all(
+        &self,
+        writing: Option<&Writing<'_>>,
+        session: &mut Session,
+        ids: &[u32],
+    ) -> Result<Vec<f32>> {
+        self.must_take(session, ids)?;
+        self.together.step(self, writing, session, ids)
     }
 
     fn must_hold(&self, session: &Session, ids: &[u32]) -> Result<()> {
@@ -137,26 +190,15 @@ impl Decoder {
         Ok(logits)
     }
 
-    /// Takes one chunk through the model; the scores of its tokens `rows`.
+    /// Takes one chunk of a prompt through the model; the scores of its tokens `rows`.
     fn pass(
         &self,
         session: &mut Session,
         ids: &[u32],
         rows: std::ops::Range<usize>,
     ) -> Result<Vec<f32>> {
-        let tokens = session.ids.len() + ids.len();
-        let context = session.capacity();
-        if tokens > context {
-            return Err(ErrorKind::ContextLength { tokens, context }.into());
-        }
-        let vocab_size = self.vocab_size();
-        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_size) {
-            return Err(ErrorKind::TokenizerMismatch {
-                id: *id,
-                vocab_size,
-            }
-            .into());
-        }
+        self.must_take(session, ids)?;
+        self.together.give_way();
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let Work {
             scratch,
@@ -165,11 +207,73 @@ impl Decoder {
         let mut batch = Batch::default();
         batch.push_after(session.cache.length(), ids);
         let caches = &mut [&mut session.cache];
-        let hidden =
-            self.transformer
-                .forward_cached(&self.team, &batch, caches, scratch, &self.alone)?;
+        let hidden = self.transformer.forward_cached(
+            &self.team,
+            (&batch, Reading::Prompt),
+            caches,
+            scratch,
+            &self.alone,
+        )?;
         session.ids.extend_from_slice(ids);
         Ok(self.score(&hidden, rows, head_input))
+    }
+
+    /// Takes the next tokens of several answers through the model; the scores after each, one list
+    /// for each request.
+    pub(super) fn answer(&self, requests: &mut [Request]) -> Vec<Result<Vec<f32>>> {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let Work {
+            scratch,
+            head_input,
+        } = &mut *work;
+        let mut batch = Batch::default();
+        for request in &*requests {
+            batch.push_after(request.cache.length(), &request.ids);
+        }
+        let lengths: Vec<usize> = requests.iter().map(|request| request.ids.len()).collect();
+        let mut caches: Vec<_> = requests.iter_mut().map(|one| &mut one.cache).collect();
+        let hidden = self.transformer.forward_cached(
+            &self.team,
+            (&batch, Reading::Answer),
+            &mut caches,
+            scratch,
+            &self.alone,
+        );
+        let hidden = match hidden {
+            Ok(hidden) => hidden,
+            Err(error) => {
+                // Reading the token table failed, which it will again for whoever tries.
+                let reason = error.to_string();
+                let failure = |_| Err(Error::invalid(self.transformer.path(), &reason));
+                return lengths.into_iter().map(failure).collect();
+            }
+        };
+        let scores = self.score(&hidden, 0..batch.num_tokens(), head_input);
+        let mut rest = scores.as_slice();
+        let split = lengths.into_iter().map(|length| {
+            let (own, others) = rest.split_at(length * self.vocab_size());
+            rest = others;
+            Ok(own.to_vec())
+        });
+        split.collect()
+    }
+
+    /// Refuses tokens that there is no room for, or that are none.
+    fn must_take(&self, session: &Session, ids: &[u32]) -> Result<()> {
+        let tokens = session.ids.len() + ids.len();
+        let context = session.capacity();
+        if tokens > context {
+            return Err(ErrorKind::ContextLength { tokens, context }.into());
+        }
+        let vocab_size = self.vocab_size();
+        match ids.iter().find(|id| **id as usize >= vocab_size) {
+            None => Ok(()),
+            Some(id) => Err(ErrorKind::TokenizerMismatch {
+                id: *id,
+                vocab_size,
+            }
+            .into()),
+        }
     }
 
     /// The scores after the tokens `rows`, `[rows, vocab_size]`.

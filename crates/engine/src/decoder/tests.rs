@@ -7,36 +7,36 @@ use serde_json::Value;
 use super::*;
 use crate::encoder::Precision;
 
-fn folder(name: &str) -> PathBuf {
+pub(super) fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/decoders")
         .join(name)
 }
 
-fn expected(folder: &Path) -> Value {
+pub(super) fn expected(folder: &Path) -> Value {
     let text = std::fs::read(folder.join("expected.json")).unwrap();
     serde_json::from_slice(&text).unwrap()
 }
 
-fn floats(value: &Value) -> Vec<f32> {
+pub(super) fn floats(value: &Value) -> Vec<f32> {
     let list = value.as_array().unwrap();
     list.iter()
         .map(|value| value.as_f64().unwrap() as f32)
         .collect()
 }
 
-fn ids(value: &Value) -> Vec<u32> {
+pub(super) fn ids(value: &Value) -> Vec<u32> {
     let list = value.as_array().unwrap();
     list.iter()
         .map(|value| value.as_u64().unwrap() as u32)
         .collect()
 }
 
-fn open(path: &Path, threads: usize) -> Decoder {
+pub(super) fn open(path: &Path, threads: usize) -> Decoder {
     let options = DecoderOptions {
         precision: Some(Precision::F32),
         threads: Some(threads),
-        exact_cache: true,
+        cache: CacheFormat::F32,
         ..DecoderOptions::default()
     };
     Decoder::open(path, &options).unwrap()
@@ -57,7 +57,7 @@ const FAMILIES: [&str; 12] = [
     "deepseek_v3",
 ];
 
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
     differences.fold(0.0, f32::max)
@@ -68,7 +68,7 @@ fn best(logits: &[f32]) -> u32 {
     (0..logits.len()).max_by(order).unwrap() as u32
 }
 
-fn logits_of(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
+pub(super) fn logits_of(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
     let mut session = decoder.session(ids.len()).unwrap();
     decoder.resume(&mut session, ids, ids.len()).unwrap();
     decoder.read(&mut session, ids).unwrap()

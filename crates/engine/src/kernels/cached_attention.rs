@@ -1,131 +1,28 @@
 //! Attention of new tokens over the kept keys and values of their conversation.
 //!
-//! Keys are kept in panels of 32 tokens, column by column, values row by row, in bf16 or `f32`. A
-//! task is a tile of queries that share one key-value head: the heads of its group, of one token or
+//! A task is a tile of queries that share one key-value head: the heads of its group, of one token or
 //! of several. So each key and value is read once for the whole group, which is what counts when a
 //! single token looks back over thousands.
 
 use std::ops::Range;
 
 use super::attention::{Heads, MASKED, Running, soften};
-use super::buffer::{Buffer, Number};
+use super::buffer::Buffer;
 use super::isa::Isa;
-use super::linear::to_bf16;
+use super::kept::{Append, Element};
 use super::rows::{PANEL, Rows, padded};
 use super::simd::{Kernel, Simd, run};
 
-/// Keys that are scored before the softmax moves on, as in [`super::attention`].
-const KEY_BLOCK: usize = 512;
+pub(crate) use super::kept::{CacheFormat, Kept, KeptShape, Lent};
+
+/// Keys that are scored before the softmax moves on: those that are kept next to each other.
+const KEY_BLOCK: usize = super::kept::CHUNK;
+
+/// Rows of keys or values that are asked for before they are needed.
+const AHEAD: usize = 32;
 
 /// Queries (tokens × heads of a group) of one task: as many as a register tile takes at most.
 const QUERY_TILE: usize = 12;
-
-/// A number as the cache keeps it.
-pub(crate) trait Element: Number {
-    /// Rounds to the kept format.
-    fn keep(value: f32) -> Self;
-    /// Reads `LANES` kept numbers.
-    ///
-    /// # Safety
-    ///
-    /// The CPU has `S`; `from` is valid for `LANES` elements.
-    unsafe fn load<S: Simd>(from: *const Self) -> S::F;
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn keep(value: f32) -> Self {
-        value
-    }
-    #[inline(always)]
-    unsafe fn load<S: Simd>(from: *const Self) -> S::F {
-        // SAFETY: the caller's.
-        unsafe { S::load(from) }
-    }
-}
-
-/// bf16.
-impl Element for u16 {
-    #[inline(always)]
-    fn keep(value: f32) -> Self {
-        to_bf16(value)
-    }
-    #[inline(always)]
-    unsafe fn load<S: Simd>(from: *const Self) -> S::F {
-        // SAFETY: the caller's.
-        unsafe { S::load_bf16(from) }
-    }
-}
-
-/// Keys and values of one layer of one conversation, room for `capacity` tokens.
-#[derive(Debug)]
-pub(crate) enum Kept {
-    /// Exact.
-    F32([Buffer<f32>; 2]),
-    /// Half the memory.
-    Bf16([Buffer<u16>; 2]),
-}
-
-/// The shape of what is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeptShape {
-    pub(crate) num_key_value_heads: usize,
-    pub(crate) head_dim: usize,
-    pub(crate) value_dim: usize,
-    /// Tokens; a multiple of [`PANEL`].
-    pub(crate) capacity: usize,
-}
-
-impl KeptShape {
-    fn key_length(&self) -> usize {
-        self.capacity * self.head_dim
-    }
-
-    fn value_length(&self) -> usize {
-        self.capacity * padded(self.value_dim)
-    }
-
-    /// Numbers kept for each layer.
-    pub(crate) fn length(&self) -> usize {
-        self.num_key_value_heads * (self.key_length() + self.value_length())
-    }
-}
-
-impl Kept {
-    /// Room in bf16, or in `f32` if `exact`.
-    pub(crate) fn new(shape: &KeptShape, exact: bool) -> Self {
-        let heads = shape.num_key_value_heads;
-        let (keys, values) = (heads * shape.key_length(), heads * shape.value_length());
-        if exact {
-            Self::F32([Buffer::zeroed(keys), Buffer::zeroed(values)])
-        } else {
-            Self::Bf16([Buffer::zeroed(keys), Buffer::zeroed(values)])
-        }
-    }
-
-    /// Lends the memory to the members of a team.
-    pub(crate) fn lend(&mut self) -> Lent<'_> {
-        match self {
-            Self::F32(pair) => Lent::F32(lend(pair)),
-            Self::Bf16(pair) => Lent::Bf16(lend(pair)),
-        }
-    }
-}
-
-fn lend<T: Number>([keys, values]: &mut [Buffer<T>; 2]) -> [Rows<'_, T>; 2] {
-    let (num_keys, num_values) = (keys.len(), values.len());
-    [
-        Rows::new(keys, 1, num_keys),
-        Rows::new(values, 1, num_values),
-    ]
-}
-
-/// Keys and values shared by a team.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Lent<'a> {
-    F32([Rows<'a, f32>; 2]),
-    Bf16([Rows<'a, u16>; 2]),
-}
 
 /// The new tokens of one conversation in one layer.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +30,7 @@ pub(crate) struct CachedAttention<'a> {
     pub(crate) heads: Heads,
     pub(crate) shape: KeptShape,
     pub(crate) kept: Lent<'a>,
+    pub(crate) layer: usize,
     /// Queries, keys and values of the new tokens of all conversations, a row each.
     pub(crate) qkv: Rows<'a, f32>,
     /// First row of this conversation, and how many.
@@ -155,44 +53,17 @@ impl CachedAttention<'_> {
             self.past + self.count <= self.shape.capacity,
             "the cache is full; this is a bug"
         );
-        // SAFETY: the caller's.
-        unsafe {
-            match self.kept {
-                Lent::F32(kept) => self.append_to(head, kept),
-                Lent::Bf16(kept) => self.append_to(head, kept),
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As [`CachedAttention::append`].
-    unsafe fn append_to<T: Element>(&self, head: usize, [keys, values]: [Rows<'_, T>; 2]) {
-        let KeptShape {
-            head_dim,
-            value_dim,
-            ..
-        } = self.shape;
-        let keys = keys.at(0, head * self.shape.key_length());
-        let values = values.at(0, head * self.shape.value_length());
-        for token in 0..self.count {
-            let (row, position) = (self.first + token, self.past + token);
-            // SAFETY: the pointers stay inside the conversation's rows and the head's part of what
-            // is kept; see the assertion in `append`.
-            unsafe {
-                let key = self.qkv.at(row, self.heads.key_column() + head * head_dim);
-                let panel = keys.add(position / PANEL * PANEL * head_dim + position % PANEL);
-                for i in 0..head_dim {
-                    panel.add(i * PANEL).write(T::keep(key.add(i).read()));
-                }
-                let column = self.heads.value_column() + head * value_dim;
-                let value = self.qkv.at(row, column);
-                let target = values.add(position * padded(value_dim));
-                for i in 0..value_dim {
-                    target.add(i).write(T::keep(value.add(i).read()));
-                }
-            }
-        }
+        let append = Append {
+            heads: self.heads,
+            shape: self.shape,
+            qkv: self.qkv,
+            layer: self.layer,
+            first: self.first,
+            count: self.count,
+            past: self.past,
+        };
+        // SAFETY: the caller's, and there is room.
+        unsafe { append.to(head, self.kept) };
     }
 
     fn group(&self) -> usize {
@@ -222,8 +93,11 @@ impl CachedAttention<'_> {
         // SAFETY: the caller's.
         unsafe {
             match self.kept {
-                Lent::F32(kept) => run(isa, self.job(head, rows, kept, scratch)),
-                Lent::Bf16(kept) => run(isa, self.job(head, rows, kept, scratch)),
+                Lent::F32(kept) => run(isa, self.job(head, rows, (kept, None), scratch)),
+                Lent::Bf16(kept) => run(isa, self.job(head, rows, (kept, None), scratch)),
+                Lent::Int8(kept, scales) => {
+                    run(isa, self.job(head, rows, (kept, Some(scales)), scratch));
+                }
             }
         }
     }
@@ -232,15 +106,16 @@ impl CachedAttention<'_> {
         &'b self,
         head: usize,
         rows: Range<usize>,
-        [keys, values]: [Rows<'_, T>; 2],
+        ([keys, values], scales): ([Rows<'_, T>; 2], Option<[Rows<'_, f32>; 2]>),
         scratch: &'b mut AttendScratch,
     ) -> Attend<'b, T> {
         Attend {
             attention: self,
             head,
             rows,
-            keys: keys.at(0, head * self.shape.key_length()),
-            values: values.at(0, head * self.shape.value_length()),
+            keys: keys.at(0, 0),
+            values: values.at(0, 0),
+            scales: scales.map(|scales| scales.map(|of| of.at(0, 0).cast_const())),
             scratch,
         }
     }
@@ -278,6 +153,8 @@ struct Attend<'a, T> {
     rows: Range<usize>,
     keys: *const T,
     values: *const T,
+    /// Scales of keys and values by token.
+    scales: Option<[*const f32; 2]>,
     scratch: &'a mut AttendScratch,
 }
 
@@ -310,14 +187,20 @@ impl<T: Element> Kernel for Attend<'_, T> {
                 attention.heads.reach.of(position, length)
             };
             let end = seen(self.rows.end - 1).end;
+            // Blocks begin at multiples of their size, so that a query's sums do not depend on who
+            // shares its tile. What a tile does not see of the first is left out whole panels at a
+            // time: it would add zeros.
             let mut key = seen(self.rows.start).start / PANEL * PANEL;
             while key < end {
-                let block = key..(key + KEY_BLOCK).min(end);
+                let block = key..((key / KEY_BLOCK + 1) * KEY_BLOCK).min(end);
                 let panels = block.len().div_ceil(PANEL);
+                let place = shape.place(attention.layer, self.head);
+                let within = block.start - shape.chunk(block.start).0;
+                let keys = shape.at(place, block.start, shape.head_dim);
+                let keys = self.keys.add(keys + within * shape.head_dim);
+                let values = shape.at(place, block.start, width) + within * width;
                 for panel in 0..panels {
-                    let b = self
-                        .keys
-                        .add((block.start / PANEL + panel) * PANEL * shape.head_dim);
+                    let b = keys.add(panel * PANEL * shape.head_dim);
                     let product = Product {
                         a: queries.as_ptr(),
                         a_stride: shape.head_dim,
@@ -332,15 +215,23 @@ impl<T: Element> Kernel for Attend<'_, T> {
                 }
                 for (index, row) in self.rows.clone().enumerate() {
                     let scores = &mut scores[index * KEY_BLOCK..][..panels * PANEL];
+                    let at = shape.at(place, block.start, 1) + within;
+                    let scales = self.scales.map(|scales| scales.map(|of| of.add(at)));
+                    if let Some([keys, _]) = scales {
+                        multiply::<S>(scores, keys);
+                    }
                     hide(scores, seen(row), &block);
                     let output = &mut output[index * width..][..width];
                     running[index] = soften::<S>(running[index], 1.0, scores, output);
+                    if let Some([_, values]) = scales {
+                        multiply::<S>(scores, values);
+                    }
                 }
                 for column in (0..width).step_by(PANEL) {
                     let product = Product {
                         a: scores.as_ptr(),
                         a_stride: KEY_BLOCK,
-                        b: self.values.add(block.start * width + column),
+                        b: self.values.add(values + column),
                         b_stride: width,
                         steps: block.len(),
                         out: output.as_mut_ptr().add(column),
@@ -391,6 +282,22 @@ impl<T: Element> Attend<'_, T> {
     }
 }
 
+/// `scores[i] *= scales[i]`.
+///
+/// # Safety
+///
+/// `scales` is as long as `scores`, which are whole panels; the CPU has `S`.
+#[inline(always)]
+unsafe fn multiply<S: Simd>(scores: &mut [f32], scales: *const f32) {
+    for at in (0..scores.len()).step_by(S::LANES) {
+        // SAFETY: the caller's.
+        unsafe {
+            let to = scores.as_mut_ptr().add(at);
+            S::store(to, S::mul(S::load(to), S::load(scales.add(at))));
+        }
+    }
+}
+
 /// Hides the scores of keys that are not `seen`, and of those that pad the last panel.
 #[inline(always)]
 fn hide(scores: &mut [f32], seen: Range<usize>, block: &Range<usize>) {
@@ -426,14 +333,11 @@ impl<T: Element> Product<T> {
             first += unsafe {
                 let tile = self.at_row(first);
                 match left {
-                    12.. if S::ROWS >= 12 => tile.some::<S, 12, 1>(),
-                    8.. if S::ROWS >= 12 => tile.some::<S, 8, 1>(),
-                    6.. => tile.some::<S, 6, 1>(),
-                    5 => tile.some::<S, 5, 1>(),
-                    4 => tile.some::<S, 4, 1>(),
-                    3 => tile.some::<S, 3, 2>(),
-                    2 => tile.some::<S, 2, 2>(),
-                    _ => tile.some::<S, 1, 4>(),
+                    6.. if S::ROWS >= 12 => tile.some::<S, 6>(),
+                    4.. if S::ROWS >= 12 => tile.some::<S, 4>(),
+                    3.. => tile.some::<S, 3>(),
+                    2 => tile.some::<S, 2>(),
+                    _ => tile.some::<S, 1>(),
                 }
             };
         }
@@ -447,13 +351,15 @@ impl<T: Element> Product<T> {
         }
     }
 
-    /// `ROWS` rows, in `CHAINS` sums each so that no addition waits for the one before it.
+    /// `ROWS` rows, in two sums each so that few rows do not wait for every addition; as many of many
+    /// rows, since a row's result must not depend on the others.
     ///
     /// # Safety
     ///
     /// As [`Product::all`].
     #[inline(always)]
-    unsafe fn some<S: Simd, const ROWS: usize, const CHAINS: usize>(self) -> usize {
+    unsafe fn some<S: Simd, const ROWS: usize>(self) -> usize {
+        const CHAINS: usize = 2;
         // SAFETY: the caller's.
         unsafe {
             for column in (0..PANEL).step_by(2 * S::LANES) {
@@ -503,6 +409,7 @@ impl<T: Element> Product<T> {
         // SAFETY: the caller's.
         unsafe {
             let at = b.add(step * self.b_stride);
+            S::prefetch(at.wrapping_add(AHEAD * self.b_stride).cast());
             let (low, high) = (T::load::<S>(at), T::load::<S>(at.add(S::LANES)));
             for (row, sum) in sums.iter_mut().enumerate() {
                 let a = S::splat(self.a.add(row * self.a_stride + step).read());

@@ -26,3 +26,4 @@ pub(crate) mod attention;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod tiled;
 pub(crate) mod cached_attention;
+pub(crate) mod kept;

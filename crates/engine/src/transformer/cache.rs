@@ -2,14 +2,14 @@
 
 use super::Transformer;
 use super::config::RopeScaling;
-use crate::kernels::cached_attention::{Kept, KeptShape};
+use crate::kernels::cached_attention::{CacheFormat, Kept, KeptShape};
 use crate::kernels::rows::PANEL;
 
 /// The kept keys and values of one conversation. Its memory is set aside when it is made, and
 /// touched as tokens come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct KvCache {
-    pub(super) layers: Vec<Kept>,
+    pub(super) kept: Kept,
     pub(super) shape: KeptShape,
     /// Tokens kept.
     pub(super) length: usize,
@@ -18,14 +18,11 @@ pub(crate) struct KvCache {
 }
 
 impl KvCache {
-    /// Room for `capacity` tokens (rounded up to whole panels), in bf16, or in `f32` if `exact`.
-    pub(crate) fn new(model: &Transformer, capacity: usize, exact: bool) -> Self {
+    /// Room for `capacity` tokens (rounded up to whole panels).
+    pub(crate) fn new(model: &Transformer, capacity: usize, format: CacheFormat) -> Self {
         let shape = model.kept_shape(capacity);
-        let layers = (0..model.layers.len())
-            .map(|_| Kept::new(&shape, exact))
-            .collect();
         Self {
-            layers,
+            kept: Kept::new(&shape, format),
             shape,
             length: 0,
             long_rope: false,
@@ -40,6 +37,21 @@ impl KvCache {
     /// Tokens that fit.
     pub(crate) fn capacity(&self) -> usize {
         self.shape.capacity
+    }
+
+    /// Takes over the first `length` tokens of `other`, of the same model.
+    ///
+    /// # Panics
+    ///
+    /// If `other` has fewer, or another shape.
+    pub(crate) fn copy_beginning(&mut self, other: &Self, length: usize) {
+        assert!(
+            self.shape == other.shape && length <= other.length,
+            "no such tokens to copy; this is a bug"
+        );
+        self.kept.copy_beginning(&other.kept, &self.shape, length);
+        self.length = length;
+        self.long_rope = other.long_rope;
     }
 
     /// Forgets all tokens from `length` on.
@@ -65,6 +77,7 @@ impl Transformer {
     /// The shape of a cache with room for `capacity` tokens.
     pub(super) fn kept_shape(&self, capacity: usize) -> KeptShape {
         KeptShape {
+            num_layers: self.layers.len(),
             num_key_value_heads: self.config.num_key_value_heads,
             head_dim: self.config.head_dim,
             value_dim: self.config.value_dim(),
@@ -73,8 +86,7 @@ impl Transformer {
     }
 
     /// Bytes of a cache with room for `capacity` tokens.
-    pub(crate) fn cache_bytes(&self, capacity: usize, exact: bool) -> usize {
-        let bytes = if exact { 4 } else { 2 };
-        self.kept_shape(capacity).length() * self.layers.len() * bytes
+    pub(crate) fn cache_bytes(&self, capacity: usize, format: CacheFormat) -> usize {
+        self.kept_shape(capacity).bytes(format)
     }
 }

@@ -18,6 +18,16 @@ use crate::kernels::rope::Table;
 use crate::kernels::rows::{Rows, padded};
 use crate::kernels::team::Team;
 
+/// What the new tokens of a pass are. The two may round differently, so that each has the products
+/// that suit it; within either, a token's result does not depend on how many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Given texts, of which many tokens come at once.
+    Prompt,
+    /// The next tokens of answers.
+    Answer,
+}
+
 impl Transformer {
     /// Runs the new tokens of `batch`, whose texts continue the conversations of `caches` one by
     /// one, on all members of `team`; their keys and values are kept.
@@ -32,7 +42,7 @@ impl Transformer {
     pub(crate) fn forward_cached<'a>(
         &self,
         team: &Team,
-        batch: &Batch,
+        (batch, reading): (&Batch, Reading),
         caches: &mut [&mut KvCache],
         scratch: &'a mut Scratch,
         locals: &[Mutex<Scratch>],
@@ -42,17 +52,24 @@ impl Transformer {
         let x = Rows::new(&mut scratch.x, rows, padded(self.config.hidden_size));
         self.embed_tokens(batch, x)?;
         let tables = self.cached_tables(batch, caches);
+        let whole_panels = reading == Reading::Prompt && self.unpacks();
+        if whole_panels {
+            scratch.wide.reserve(self, rows);
+        }
         let Scratch {
             x,
             query_key_value,
             context,
             local,
+            wide,
             ..
         } = scratch;
         let pass = self.lend(batch, &tables, (x, query_key_value, context));
         for index in 0..=self.layers.len() {
             let steps = self.steps(index);
-            if rows <= ROW_BLOCK / 2 {
+            if whole_panels {
+                self.whole_panels(team, &steps, rows, pass, wide);
+            } else if rows <= ROW_BLOCK / 2 {
                 self.side_by_side(team, &steps, rows, pass, local);
             } else {
                 team.run(|rank| {
@@ -87,7 +104,8 @@ impl Transformer {
                 heads: self.layers[index].heads,
                 shape: cache.shape,
                 past: cache.length,
-                kept: cache.layers[index].lend(),
+                kept: cache.kept.lend(),
+                layer: index,
                 qkv: pass.query_key_value,
                 first,
                 count,

@@ -81,16 +81,16 @@ pub(super) struct Pass<'a> {
 
 /// A member's own matrices; their rows stand for the rows of a block.
 #[derive(Clone, Copy)]
-struct Own<'a> {
+pub(super) struct Own<'a> {
     hidden: Rows<'a, f32>,
     normed: Rows<'a, f32>,
     up: Rows<'a, f32>,
-    input: Input<'a>,
+    pub(super) input: Input<'a>,
 }
 
 impl Local {
     /// The matrices for the rows from `first` on.
-    fn lend(&mut self, model: &Transformer, first: usize) -> Own<'_> {
+    pub(super) fn lend(&mut self, model: &Transformer, first: usize) -> Own<'_> {
         let stride = padded(model.config.hidden_size);
         let widest = model
             .config
@@ -98,10 +98,10 @@ impl Local {
             .max(model.context_stride())
             .max(model.config.hidden_size);
         Own {
-            hidden: Rows::new(&mut self.hidden, ROW_BLOCK, stride).starting_at(first),
-            normed: Rows::new(&mut self.normed, ROW_BLOCK, stride).starting_at(first),
-            up: Rows::new(&mut self.up, ROW_BLOCK, model.up_stride()).starting_at(first),
-            input: self.input.lend(ROW_BLOCK, widest).starting_at(first),
+            hidden: Rows::new(&mut self.hidden, self.rows, stride).starting_at(first),
+            normed: Rows::new(&mut self.normed, self.rows, stride).starting_at(first),
+            up: Rows::new(&mut self.up, self.rows, model.up_stride()).starting_at(first),
+            input: self.input.lend(self.rows, widest).starting_at(first),
         }
     }
 }
@@ -322,7 +322,7 @@ impl Transformer {
     }
 
     /// Layer, source and target of a step that is a product.
-    fn product<'m, 'a>(
+    pub(super) fn product<'m, 'a>(
         &self,
         layer: &'m Layer,
         step: Step,
@@ -353,7 +353,7 @@ impl Transformer {
     /// # Safety
     ///
     /// Nobody else uses these rows meanwhile.
-    unsafe fn row_step(
+    pub(super) unsafe fn row_step(
         &self,
         index: usize,
         step: Step,

@@ -14,6 +14,7 @@ mod forward;
 mod tiled;
 pub(crate) mod cache;
 mod cached;
+mod prompt;
 
 use std::sync::{Arc, OnceLock};
 
@@ -30,6 +31,7 @@ use crate::kernels::rope::Rope;
 use crate::weights::{Tensor, Weights};
 use crate::{ErrorKind, Result};
 
+pub(crate) use cached::Reading;
 pub(crate) use forward::Hidden;
 pub(crate) use scratch::Scratch;
 
@@ -125,6 +127,13 @@ struct Layer {
     down: Option<Linear>,
     experts: Option<Box<Experts>>,
     post_feed_forward_norm: Option<Norm>,
+}
+
+impl Transformer {
+    /// The file or folder that the weights come from.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.embeddings.weights.path()
+    }
 }
 
 /// A loaded transformer, ready to run.

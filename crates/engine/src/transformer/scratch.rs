@@ -17,6 +17,8 @@ pub(super) const ROW_BLOCK: usize = 96;
 /// What a member of a team needs for itself.
 #[derive(Debug)]
 pub(super) struct Local {
+    /// Rows that there is room for.
+    pub(super) rows: usize,
     pub(super) hidden: Buffer<f32>,
     pub(super) normed: Buffer<f32>,
     pub(super) up: Buffer<f32>,
@@ -32,17 +34,17 @@ pub(crate) struct Scratch {
     pub(super) context: Buffer<f32>,
     pub(super) packed: Buffer<f32>,
     pub(super) local: Local,
+    /// Room for all rows of a prompt at once, where a prompt's products want that.
+    pub(super) wide: Local,
     pub(super) attend: AttendScratch,
     #[cfg(target_arch = "x86_64")]
     pub(super) tiled: TiledScratch,
 }
 
-impl Scratch {
-    /// Empty memory for `model`; it grows with the first batches.
-    pub(crate) fn new(model: &Transformer) -> Self {
+impl Local {
+    fn new(model: &Transformer, rows: usize) -> Self {
         let config = &model.config;
-        let hidden = ROW_BLOCK * padded(config.hidden_size);
-        let up = ROW_BLOCK * model.up_stride();
+        let hidden = rows * padded(config.hidden_size);
         let widest = config
             .intermediate_size
             .max(model.context_stride())
@@ -52,6 +54,27 @@ impl Scratch {
             .first()
             .map_or(0, |layer| layer.heads.scratch_len());
         Self {
+            rows,
+            hidden: Buffer::zeroed(hidden),
+            normed: Buffer::zeroed(hidden),
+            up: Buffer::zeroed(rows * model.up_stride()),
+            input: InputScratch::new(rows, widest),
+            scores: Buffer::zeroed(if rows == 0 { 0 } else { scores }),
+        }
+    }
+
+    /// Makes room for `rows` rows.
+    pub(super) fn reserve(&mut self, model: &Transformer, rows: usize) {
+        if self.rows < rows {
+            *self = Self::new(model, rows);
+        }
+    }
+}
+
+impl Scratch {
+    /// Empty memory for `model`; it grows with the first batches.
+    pub(crate) fn new(model: &Transformer) -> Self {
+        Self {
             x: Buffer::zeroed(0),
             query_key_value: Buffer::zeroed(0),
             context: Buffer::zeroed(0),
@@ -59,13 +82,8 @@ impl Scratch {
             attend: AttendScratch::default(),
             #[cfg(target_arch = "x86_64")]
             tiled: TiledScratch::new(),
-            local: Local {
-                hidden: Buffer::zeroed(hidden),
-                normed: Buffer::zeroed(hidden),
-                up: Buffer::zeroed(up),
-                input: InputScratch::new(ROW_BLOCK, widest),
-                scores: Buffer::zeroed(scores),
-            },
+            local: Local::new(model, ROW_BLOCK),
+            wide: Local::new(model, 0),
         }
     }
 

@@ -30,6 +30,20 @@ impl Map {
             .map(Self::File)
             .map_err(|source| Error::io(path, source))
     }
+
+    /// Lets go of the pages that were read; they are read again when they are asked for.
+    #[cfg(unix)]
+    #[expect(unsafe_code, reason = "advice that would lose what was written")]
+    pub(super) fn release(&self) {
+        if let Self::File(map) = self {
+            // SAFETY: the map is of a file and read-only, so its pages come back as they were.
+            // Advice only: where the system declines, memory is used a little longer.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn release(&self) {}
 }
 
 impl Deref for Map {

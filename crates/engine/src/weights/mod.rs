@@ -93,6 +93,11 @@ impl Weights {
         &self.path
     }
 
+    /// Lets go of the memory of what was read from files; it is read again when it is asked for.
+    pub(crate) fn release(&self) {
+        self.maps.iter().for_each(|map| map.release());
+    }
+
     /// All tensor names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

@@ -100,7 +100,7 @@ impl Speaker {
             return Err(Problem::field("model", reason));
         };
         self.start(prompts, kept, move |index, prompt, sender| {
-            let end = complete(model.decoder(), &prompt, |text| {
+            let end = complete(&model, &prompt, |text| {
                 let content = text.to_owned();
                 let delta = ChatDelta {
                     content,
@@ -151,19 +151,16 @@ fn send(sender: &Sender<Spoken>, index: usize, piece: Result<ChatDelta, Problem>
 
 /// Goes on with a text; `on_text` sees what comes and may end it.
 fn complete(
-    decoder: &Decoder,
+    model: &LocalChatModel,
     prompt: &Prompt,
     mut on_text: impl FnMut(&str) -> bool,
 ) -> Result<ChatDelta, wenyi_engine::Error> {
     use std::ops::ControlFlow::{Break, Continue};
-    let room = decoder.context().saturating_sub(prompt.ids.len());
-    let most = prompt.options.max_tokens.unwrap_or(room).min(room);
-    let mut session = decoder.session(prompt.ids.len() + most.max(1))?;
     let mut on_piece = |piece: &wenyi_engine::decoder::Piece| match on_text(&piece.text) {
         true => Continue(()),
         false => Break(()),
     };
-    let answer = decoder.generate(&mut session, &prompt.ids, &prompt.options, &mut on_piece)?;
+    let answer = model.complete(&prompt.ids, &prompt.options, &mut on_piece)?;
     let (read, written) = (answer.prompt_tokens as u64, answer.ids.len() as u64);
     Ok(ChatDelta {
         finish_reason: Some(match answer.finish {
@@ -174,6 +171,7 @@ fn complete(
             prompt_tokens: read,
             completion_tokens: written,
             total_tokens: read + written,
+            cached_tokens: answer.cached_tokens as u64,
             ..Usage::default()
         }),
         ..ChatDelta::default()

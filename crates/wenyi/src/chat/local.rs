@@ -2,15 +2,15 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 use wenyi_engine::decoder::{
     Channel, Decoder, Finish, GenerateOptions, Generation, Piece, RenderOptions, SamplingOptions,
-    Session,
 };
 
+use super::sessions::Sessions;
 use super::{
     ChatDelta, ChatError, ChatErrorKind, ChatModel, ChatOptions, ChatRequest, ChatStream,
     FinishReason, Message, MessageRole, ResponseFormat, Thinking, ToolChoice, Usage,
@@ -20,9 +20,6 @@ pub use wenyi_engine::decoder::DecoderOptions;
 
 /// The chat model that is used when none is named: the smallest that packages carry.
 pub const DEFAULT_CHAT_MODEL: &str = "smollm2-135m-instruct";
-
-/// Conversations whose keys and values are kept at a time; more of them wait for each other.
-const SESSIONS: usize = 4;
 
 /// A local model as a [`ChatModel`]. What it has read of a conversation it does not read again.
 #[derive(Clone, Debug)]
@@ -67,6 +64,26 @@ impl LocalChatModel {
     #[must_use]
     pub fn decoder(&self) -> &Decoder {
         &self.shared.decoder
+    }
+
+    /// Goes on with `prompt`, a text's tokens; `on_piece` sees the text as it grows and may stop it.
+    /// What another prompt or conversation has in common with its beginning is not read again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::generate`].
+    pub fn complete(
+        &self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        on_piece: &mut dyn FnMut(&Piece) -> ControlFlow<()>,
+    ) -> Result<Generation, wenyi_engine::Error> {
+        let Shared {
+            decoder, sessions, ..
+        } = &*self.shared;
+        sessions.with(decoder, prompt, |session| {
+            decoder.generate(session, prompt, options, on_piece)
+        })
     }
 
     /// The text that the model reads for `request`.
@@ -278,65 +295,6 @@ fn usage(decoder: &Decoder, answer: &Generation) -> Usage {
         total_tokens: prompt + completion,
         cached_tokens: answer.cached_tokens as u64,
         reasoning_tokens: thought.map_or(0, |ids| ids.len() as u64),
-    }
-}
-
-/// Conversations that were read, for the next turn of the same ones.
-#[derive(Debug, Default)]
-struct Sessions {
-    kept: Mutex<Kept>,
-    returned: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    /// The longest unused first.
-    free: Vec<Session>,
-    made: usize,
-}
-
-impl Sessions {
-    /// Works with the session that has read most of `prompt`, or a new one; waits if all are in use.
-    fn with<T>(
-        &self,
-        decoder: &Decoder,
-        prompt: &[u32],
-        work: impl FnOnce(&mut Session) -> Result<T, wenyi_engine::Error>,
-    ) -> Result<T, wenyi_engine::Error> {
-        let mut session = self.take(decoder, prompt)?;
-        let result = work(&mut session);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.free.push(session);
-        self.returned.notify_one();
-        result
-    }
-
-    fn take(&self, decoder: &Decoder, prompt: &[u32]) -> Result<Session, wenyi_engine::Error> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let common = |session: &Session| {
-                let pairs = session.ids().iter().zip(prompt);
-                pairs.take_while(|(held, id)| held == id).count()
-            };
-            let best = kept.free.iter().map(common).enumerate();
-            // Of equals the first, which was unused for longest.
-            let best = best.rev().max_by_key(|(_, common)| *common);
-            match best {
-                // A conversation that goes on, or one whose beginning alone is shared.
-                Some((index, common)) if common * 2 >= prompt.len() || kept.made >= SESSIONS => {
-                    return Ok(kept.free.remove(index));
-                }
-                _ if kept.made < SESSIONS => {
-                    let session = decoder.session(decoder.context())?;
-                    kept.made += 1;
-                    return Ok(session);
-                }
-                _ => {
-                    let waited = self.returned.wait(kept);
-                    kept = waited.unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
     }
 }
 

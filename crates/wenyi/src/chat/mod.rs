@@ -6,6 +6,7 @@ mod request;
 mod reply;
 mod error;
 mod local;
+mod sessions;
 
 pub use crate::providers::{init_chat_model, init_chat_model_with};
 pub use error::{ChatError, ChatErrorKind};

@@ -23,7 +23,7 @@ use super::rows::{PANEL, Rows, padded};
 use super::simd::{Kernel, Simd, run};
 use super::team::Team;
 
-pub(crate) use blocks::{BLOCK, BlockPart, BlockRow, Stored};
+pub(crate) use blocks::{BLOCK, Bits, BlockPart, BlockRow, LEVELS, Minimum, Stored};
 pub(crate) use pack::WeightSource;
 pub(crate) use quantize::to_bf16;
 
@@ -102,9 +102,9 @@ impl Input<'_> {
     }
 }
 
-/// Numbers that say how a row of `stride` activations was scaled: two for each of its blocks.
+/// Numbers that say how a row of `stride` activations was scaled: some for each of its blocks.
 fn facts(stride: usize) -> usize {
-    2 * (stride / BLOCK).max(1)
+    blocks::FACTS * (stride / BLOCK).max(1)
 }
 
 /// Memory for the activations of some rows in a layer's format.
@@ -289,6 +289,75 @@ impl Linear {
             );
         }
         scratch
+    }
+
+    /// True if the rows of a prompt go through [`Linear::prepare_prompt`] and
+    /// [`Linear::multiply_prompt`], whole panels for all rows at a time.
+    pub(crate) fn unpacks(&self, isa: Isa) -> bool {
+        isa.has_tiles() && matches!(self.panels, Panels::Blocks(_))
+    }
+
+    /// As [`Linear::prepare`], for [`Linear::multiply_prompt`].
+    ///
+    /// # Safety
+    ///
+    /// As [`Linear::prepare`].
+    pub(crate) unsafe fn prepare_prompt<'a>(
+        &self,
+        isa: Isa,
+        from: Rows<'a, f32>,
+        rows: Range<usize>,
+        scratch: Input<'a>,
+    ) -> Input<'a> {
+        if !self.unpacks(isa) {
+            // SAFETY: the caller's.
+            return unsafe { self.prepare(isa, from, rows, scratch) };
+        }
+        let round = quantize::Round {
+            from,
+            rows,
+            features: self.in_features,
+            words: scratch.words,
+        };
+        // SAFETY: the caller's; the scratch has the same rows and at least as many bytes a row.
+        unsafe { run(isa, round) };
+        scratch
+    }
+
+    /// As [`Linear::multiply`], for many rows at a time: blocks are unpacked to bf16 once for all of
+    /// them, where there are tiles. A row's results do not depend on the others'.
+    ///
+    /// # Safety
+    ///
+    /// As [`Linear::multiply`], `input` prepared by [`Linear::prepare_prompt`].
+    pub(crate) unsafe fn multiply_prompt(
+        &self,
+        isa: Isa,
+        input: Input<'_>,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        out: Rows<'_, f32>,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if let Panels::Blocks(pieces) = &self.panels
+            && self.unpacks(isa)
+        {
+            assert!(panels.end <= self.num_panels() && out.stride() >= self.num_panels() * PANEL);
+            assert!(rows.end <= out.end() && rows.end <= input.words.end());
+            let job = blocks::tiles::ByTiles {
+                pieces,
+                words: input.words,
+                blocks: self.in_features / BLOCK,
+                bias: &self.bias,
+                rows,
+                panels,
+                out,
+            };
+            // SAFETY: checked above, and the caller's; the CPU has tiles.
+            return unsafe { run(isa, job) };
+        }
+        // SAFETY: the caller's.
+        unsafe { self.multiply(isa, input, rows, panels, out) };
     }
 
     /// Writes the given panels of outputs of the given rows into `out`, columns from

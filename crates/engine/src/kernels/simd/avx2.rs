@@ -50,6 +50,13 @@ unsafe impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_i8(source: *const i8) -> __m256 {
+        unsafe {
+            let bytes = _mm_loadl_epi64(source.cast());
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
     unsafe fn load_f16(source: *const u16) -> __m256 {
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(source.cast())) }
     }
@@ -146,8 +153,41 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
     }
     #[inline(always)]
-    unsafe fn times_256(a: __m256i) -> __m256i {
-        unsafe { _mm256_slli_epi32::<8>(a) }
+    unsafe fn add_i(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn and_i(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn or_i(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_or_si256(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn shift_left(a: __m256i, count: u32) -> __m256i {
+        unsafe { _mm256_sllv_epi32(a, _mm256_set1_epi32(count.cast_signed())) }
+    }
+    #[inline(always)]
+    unsafe fn shift_right(a: __m256i, count: u32) -> __m256i {
+        unsafe { _mm256_srlv_epi32(a, _mm256_set1_epi32(count.cast_signed())) }
+    }
+    #[inline(always)]
+    unsafe fn lookup(table: &[i8; 16], a: __m256i) -> __m256i {
+        unsafe {
+            let table = _mm_loadu_si128(table.as_ptr().cast());
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), a)
+        }
+    }
+    #[inline(always)]
+    unsafe fn pair_of_bf16(low: __m256, high: __m256) -> __m256i {
+        unsafe {
+            let half = _mm256_set1_epi32(0x8000);
+            let low = _mm256_add_epi32(_mm256_castps_si256(low), half);
+            let high = _mm256_add_epi32(_mm256_castps_si256(high), half);
+            let high = _mm256_and_si256(high, _mm256_set1_epi32(-0x1_0000));
+            _mm256_or_si256(high, _mm256_srli_epi32::<16>(low))
+        }
     }
     #[inline(always)]
     unsafe fn to_f32(a: __m256i) -> __m256 {

@@ -64,6 +64,13 @@ macro_rules! avx512 {
                 }
             }
             #[inline(always)]
+            unsafe fn load_i8(source: *const i8) -> __m512 {
+                unsafe {
+                    let bytes = _mm_loadu_si128(source.cast());
+                    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+                }
+            }
+            #[inline(always)]
             unsafe fn load_f16(source: *const u16) -> __m512 {
                 unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(source.cast())) }
             }
@@ -144,8 +151,41 @@ macro_rules! avx512 {
                 unsafe { $dot_i16(sum, a, b) }
             }
             #[inline(always)]
-            unsafe fn times_256(a: __m512i) -> __m512i {
-                unsafe { _mm512_slli_epi32::<8>(a) }
+            unsafe fn add_i(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_add_epi32(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn and_i(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_and_si512(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn or_i(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_or_si512(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn shift_left(a: __m512i, count: u32) -> __m512i {
+                unsafe { _mm512_sllv_epi32(a, _mm512_set1_epi32(count.cast_signed())) }
+            }
+            #[inline(always)]
+            unsafe fn shift_right(a: __m512i, count: u32) -> __m512i {
+                unsafe { _mm512_srlv_epi32(a, _mm512_set1_epi32(count.cast_signed())) }
+            }
+            #[inline(always)]
+            unsafe fn lookup(table: &[i8; 16], a: __m512i) -> __m512i {
+                unsafe {
+                    let table = _mm_loadu_si128(table.as_ptr().cast());
+                    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), a)
+                }
+            }
+            #[inline(always)]
+            unsafe fn pair_of_bf16(low: __m512, high: __m512) -> __m512i {
+                unsafe {
+                    let half = _mm512_set1_epi32(0x8000);
+                    let low = _mm512_add_epi32(_mm512_castps_si512(low), half);
+                    let high = _mm512_add_epi32(_mm512_castps_si512(high), half);
+                    let high = _mm512_and_si512(high, _mm512_set1_epi32(-0x1_0000));
+                    _mm512_or_si512(high, _mm512_srli_epi32::<16>(low))
+                }
             }
             #[inline(always)]
             unsafe fn to_f32(a: __m512i) -> __m512 {

@@ -38,6 +38,8 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn store(target: *mut f32, value: Self::F);
     /// `LANES` × bf16 as `f32`.
     unsafe fn load_bf16(source: *const u16) -> Self::F;
+    /// `LANES` signed bytes as `f32`.
+    unsafe fn load_i8(source: *const i8) -> Self::F;
     /// `LANES` × half precision as `f32`.
     unsafe fn load_f16(source: *const u16) -> Self::F;
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
@@ -68,8 +70,17 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn dot_i16(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
     /// The low and the high four bits of each byte, as bytes.
     unsafe fn nibbles(a: Self::I) -> [Self::I; 2];
-    /// Each lane times 256.
-    unsafe fn times_256(a: Self::I) -> Self::I;
+    unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I;
+    unsafe fn and_i(a: Self::I, b: Self::I) -> Self::I;
+    unsafe fn or_i(a: Self::I, b: Self::I) -> Self::I;
+    /// Each lane's bits `count` (below 32, a constant once inlined) to the left.
+    unsafe fn shift_left(a: Self::I, count: u32) -> Self::I;
+    /// Each lane's bits `count` (below 32, a constant once inlined) to the right, zeros following.
+    unsafe fn shift_right(a: Self::I, count: u32) -> Self::I;
+    /// The byte of `table` that each byte of `a` (0..=15) chooses.
+    unsafe fn lookup(table: &[i8; 16], a: Self::I) -> Self::I;
+    /// In each lane two bf16, `low` in the lower half: rounded to nearest, ties away from zero.
+    unsafe fn pair_of_bf16(low: Self::F, high: Self::F) -> Self::I;
     unsafe fn to_f32(a: Self::I) -> Self::F;
     /// Rounded to the nearest integer, stored as bytes (`value + offset`, which must fit).
     unsafe fn store_i8(target: *mut i8, value: Self::F, offset: i32);

@@ -56,6 +56,12 @@ unsafe impl Simd for Portable {
         bits.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
     #[inline(always)]
+    unsafe fn load_i8(source: *const i8) -> F {
+        // SAFETY: valid for LANES elements.
+        let bytes = unsafe { source.cast::<[i8; LANES]>().read_unaligned() };
+        bytes.map(f32::from)
+    }
+    #[inline(always)]
     unsafe fn load_f16(source: *const u16) -> F {
         // SAFETY: valid for LANES elements.
         let bits = unsafe { source.cast::<[u16; LANES]>().read_unaligned() };
@@ -156,8 +162,38 @@ unsafe impl Simd for Portable {
         })
     }
     #[inline(always)]
-    unsafe fn times_256(a: I) -> I {
-        a.map(|word| word << 8)
+    unsafe fn add_i(a: I, b: I) -> I {
+        std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
+    }
+    #[inline(always)]
+    unsafe fn and_i(a: I, b: I) -> I {
+        std::array::from_fn(|lane| a[lane] & b[lane])
+    }
+    #[inline(always)]
+    unsafe fn or_i(a: I, b: I) -> I {
+        std::array::from_fn(|lane| a[lane] | b[lane])
+    }
+    #[inline(always)]
+    unsafe fn shift_left(a: I, count: u32) -> I {
+        a.map(|word| word << count)
+    }
+    #[inline(always)]
+    unsafe fn shift_right(a: I, count: u32) -> I {
+        a.map(|word| (word.cast_unsigned() >> count).cast_signed())
+    }
+    #[inline(always)]
+    unsafe fn lookup(table: &[i8; 16], a: I) -> I {
+        a.map(|word| {
+            let choose = |byte: u8| table[usize::from(byte & 15)].cast_unsigned();
+            i32::from_le_bytes(word.to_le_bytes().map(choose))
+        })
+    }
+    #[inline(always)]
+    unsafe fn pair_of_bf16(low: F, high: F) -> I {
+        std::array::from_fn(|lane| {
+            let rounded = |value: f32| value.to_bits().wrapping_add(0x8000);
+            (rounded(high[lane]) & 0xFFFF_0000 | rounded(low[lane]) >> 16).cast_signed()
+        })
     }
     #[inline(always)]
     unsafe fn to_f32(a: I) -> F {

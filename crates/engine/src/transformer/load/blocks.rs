@@ -2,17 +2,23 @@
 
 use half::f16;
 
-use crate::kernels::linear::{BLOCK, BlockRow, Stored};
+use crate::kernels::linear::{BLOCK, Bits, BlockRow, Minimum, Stored};
 use crate::weights::{Dtype, Tensor};
 use crate::{ErrorKind, Result};
 
-/// How weights of `dtype` are kept: those of 4 bits and Q8_0 exactly (but for the product of two
-/// scales in Q4_K, which is rounded to half precision); other block types are rounded to 8 bits.
+/// How weights of `dtype` are kept: exactly, but for the products of two scales in the types of 256,
+/// which are rounded to half precision. The types that are not among these are rounded to 8 bits.
 pub(super) fn stored(dtype: Dtype) -> Option<Stored> {
     Some(match dtype {
-        Dtype::Q4_0 => Stored::FourAroundEight,
-        Dtype::Q4_1 | Dtype::Q4K => Stored::FourWithMinimum,
-        dtype if dtype.block_size() > 1 => Stored::Eight,
+        Dtype::Q4_0 => Stored::new(Bits::Four, Minimum::Scales(-8)),
+        Dtype::Q4_1 | Dtype::Q4K => Stored::new(Bits::Four, Minimum::Stored),
+        Dtype::Q5_0 => Stored::new(Bits::Five, Minimum::Scales(-16)),
+        Dtype::Q5_1 | Dtype::Q5K => Stored::new(Bits::Five, Minimum::Stored),
+        Dtype::Q2K => Stored::new(Bits::Four, Minimum::Stored).by_halves(),
+        Dtype::Q3K => Stored::new(Bits::Four, Minimum::Scales(-4)).by_halves(),
+        Dtype::Q6K => Stored::new(Bits::Six, Minimum::Scales(-32)).by_halves(),
+        Dtype::IQ4NL | Dtype::IQ4XS => Stored::new(Bits::Level, Minimum::Scales(0)),
+        dtype if dtype.block_size() > 1 => Stored::new(Bits::Eight, Minimum::Scales(0)),
         _ => return None,
     })
 }
@@ -31,10 +37,17 @@ pub(super) fn block_row(tensor: &Tensor<'_>, row: usize, into: &mut BlockRow) ->
         .into());
     };
     match tensor.dtype {
-        Dtype::Q4_0 => small_blocks::<18>(bytes, into, false),
-        Dtype::Q4_1 => small_blocks::<20>(bytes, into, true),
+        Dtype::Q4_0 | Dtype::IQ4NL => small_blocks::<18>(bytes, into, false, false),
+        Dtype::Q4_1 => small_blocks::<20>(bytes, into, true, false),
+        Dtype::Q5_0 => small_blocks::<22>(bytes, into, false, true),
+        Dtype::Q5_1 => small_blocks::<24>(bytes, into, true, true),
         Dtype::Q8_0 => q8_0(bytes, into),
+        Dtype::Q2K => q2_k(bytes, into),
+        Dtype::Q3K => q3_k(bytes, into),
         Dtype::Q4K => q4_k(bytes, into),
+        Dtype::Q5K => q5_k(bytes, into),
+        Dtype::Q6K => q6_k(bytes, into),
+        Dtype::IQ4XS => iq4_xs(bytes, into),
         _ => {
             let mut values = vec![0.0; columns];
             tensor.row_f32(row, &mut values)?;
@@ -52,10 +65,10 @@ fn finite(tensor: &Tensor<'_>, row: usize, into: &BlockRow) -> Result<()> {
         .position(|(scale, minimum)| !(scale + minimum).is_finite());
     match bad {
         None => Ok(()),
-        Some(block) => Err(ErrorKind::NotFinite {
+        Some(group) => Err(ErrorKind::NotFinite {
             tensor: tensor.name.to_owned(),
-            index: row * tensor.columns() + block * BLOCK,
-            value: into.scales[block] + into.minima[block],
+            index: row * tensor.columns() + group * (into.quants.len() / into.scales.len()),
+            value: into.scales[group] + into.minima[group],
         }
         .into()),
     }
@@ -65,8 +78,9 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// Scale, perhaps a minimum, 16 bytes of nibbles: weight `j` low and weight `j + 16` high.
-fn small_blocks<const BYTES: usize>(bytes: &[u8], into: &mut BlockRow, minimum: bool) {
+/// Scale, perhaps a minimum, perhaps 32 fifth bits, 16 bytes of nibbles: weight `j` low and weight
+/// `j + 16` high.
+fn small_blocks<const BYTES: usize>(bytes: &[u8], into: &mut BlockRow, minimum: bool, fifth: bool) {
     for (block, bytes) in bytes.chunks_exact(BYTES).enumerate() {
         into.scales[block] = half_at(bytes, 0);
         into.minima[block] = if minimum { half_at(bytes, 2) } else { 0.0 };
@@ -75,6 +89,12 @@ fn small_blocks<const BYTES: usize>(bytes: &[u8], into: &mut BlockRow, minimum: 
         let nibbles = low.iter_mut().zip(high).zip(&bytes[BYTES - BLOCK / 2..]);
         for ((low, high), byte) in nibbles {
             (*low, *high) = (byte & 15, byte >> 4);
+        }
+        if fifth {
+            let bits = &bytes[BYTES - BLOCK / 2 - 4..];
+            for (at, quant) in quants.iter_mut().enumerate() {
+                *quant |= (bits[at / 8] >> (at % 8) & 1) << 4;
+            }
         }
     }
 }
@@ -86,25 +106,124 @@ fn q8_0(bytes: &[u8], into: &mut BlockRow) {
     }
 }
 
+/// Scales and minima (4 bits each) of 16 groups, 2-bit weights, `d`, `dmin`.
+fn q2_k(bytes: &[u8], into: &mut BlockRow) {
+    for (index, bytes) in bytes.chunks_exact(84).enumerate() {
+        let (d, dmin) = (half_at(bytes, 80), half_at(bytes, 82));
+        for (group, scale) in bytes[..16].iter().enumerate() {
+            into.scales[index * 16 + group] = d * f32::from(scale & 15);
+            into.minima[index * 16 + group] = -dmin * f32::from(scale >> 4);
+            let (at, shift) = two_bits(group);
+            let quants = &mut into.quants[index * 256 + group * 16..][..16];
+            for (quant, byte) in quants.iter_mut().zip(&bytes[16 + at..]) {
+                *quant = byte >> shift & 3;
+            }
+        }
+    }
+}
+
+/// Third bits, 2-bit weights, 6-bit scales of 16 groups, `d`; weights count from -4.
+fn q3_k(bytes: &[u8], into: &mut BlockRow) {
+    for (index, bytes) in bytes.chunks_exact(110).enumerate() {
+        let (masks, pairs, scales) = (&bytes[..32], &bytes[32..96], &bytes[96..108]);
+        let d = half_at(bytes, 108);
+        for group in 0..16 {
+            let low = (scales[group % 8] >> (4 * (group / 8))) & 15;
+            let high = (scales[8 + group % 4] >> (2 * (group / 4))) & 3;
+            into.scales[index * 16 + group] = d * (f32::from(low | (high << 4)) - 32.0);
+            into.minima[index * 16 + group] = 0.0;
+            let (at, shift) = two_bits(group);
+            let masks = &masks[16 * (group % 2)..];
+            let quants = &mut into.quants[index * 256 + group * 16..][..16];
+            for (quant, (byte, mask)) in quants.iter_mut().zip(pairs[at..].iter().zip(masks)) {
+                *quant = byte >> shift & 3 | (mask >> (group / 2) & 1) << 2;
+            }
+        }
+    }
+}
+
+/// Where the 2-bit weights of a group of 16 lie: first byte and shift.
+fn two_bits(group: usize) -> (usize, usize) {
+    (32 * (group / 8) + 16 * (group % 2), 2 * ((group % 8) / 2))
+}
+
 /// Eight blocks of 32 with 6-bit scales and minima: see `weights::blocks`.
 fn q4_k(bytes: &[u8], into: &mut BlockRow) {
     for (index, bytes) in bytes.chunks_exact(144).enumerate() {
-        let (d, dmin) = (half_at(bytes, 0), half_at(bytes, 2));
-        let (packed, nibbles) = (&bytes[4..16], &bytes[16..]);
-        for group in 0..8 {
-            let (scale, minimum) = if group < 4 {
-                (packed[group] & 63, packed[group + 4] & 63)
-            } else {
-                let low = packed[group + 4];
-                let scale = (low & 15) | (packed[group - 4] >> 6 << 4);
-                (scale, (low >> 4) | (packed[group] >> 6 << 4))
-            };
-            let block = index * 8 + group;
-            into.scales[block] = d * f32::from(scale);
-            into.minima[block] = -dmin * f32::from(minimum);
-            let quants = &mut into.quants[block * BLOCK..][..BLOCK];
-            for (quant, byte) in quants.iter_mut().zip(&nibbles[32 * (group / 2)..]) {
+        scales_and_minima(bytes, index, into);
+        let quants = &mut into.quants[index * 256..][..256];
+        for (group, quants) in quants.chunks_exact_mut(BLOCK).enumerate() {
+            for (quant, byte) in quants.iter_mut().zip(&bytes[16 + 32 * (group / 2)..]) {
                 *quant = byte >> (4 * (group % 2)) & 15;
+            }
+        }
+    }
+}
+
+/// As Q4_K with a fifth bit: byte `l` of the fifth bits holds those of weight `l` of each block.
+fn q5_k(bytes: &[u8], into: &mut BlockRow) {
+    for (index, bytes) in bytes.chunks_exact(176).enumerate() {
+        scales_and_minima(bytes, index, into);
+        let fifth = &bytes[16..48];
+        let quants = &mut into.quants[index * 256..][..256];
+        for (group, quants) in quants.chunks_exact_mut(BLOCK).enumerate() {
+            let low = &bytes[48 + 32 * (group / 2)..];
+            for (quant, (byte, bits)) in quants.iter_mut().zip(low.iter().zip(fifth)) {
+                *quant = byte >> (4 * (group % 2)) & 15 | (bits >> group & 1) << 4;
+            }
+        }
+    }
+}
+
+fn scales_and_minima(bytes: &[u8], index: usize, into: &mut BlockRow) {
+    let (d, dmin, packed) = (half_at(bytes, 0), half_at(bytes, 2), &bytes[4..16]);
+    for group in 0..8 {
+        let (scale, minimum) = if group < 4 {
+            (packed[group] & 63, packed[group + 4] & 63)
+        } else {
+            let low = packed[group + 4];
+            let scale = (low & 15) | (packed[group - 4] >> 6 << 4);
+            (scale, (low >> 4) | (packed[group] >> 6 << 4))
+        };
+        into.scales[index * 8 + group] = d * f32::from(scale);
+        into.minima[index * 8 + group] = -dmin * f32::from(minimum);
+    }
+}
+
+/// Nibbles, upper 2 bits, signed scales of 16 groups, `d`; weights count from -32.
+fn q6_k(bytes: &[u8], into: &mut BlockRow) {
+    for (index, bytes) in bytes.chunks_exact(210).enumerate() {
+        let (low, high, scales) = (&bytes[..128], &bytes[128..192], &bytes[192..208]);
+        let d = half_at(bytes, 208);
+        for (group, scale) in scales.iter().enumerate() {
+            into.scales[index * 16 + group] = d * f32::from(scale.cast_signed());
+            into.minima[index * 16 + group] = 0.0;
+            let (half, run, within) = (group / 8, (group % 8) / 2, 16 * (group % 2));
+            let low = &low[64 * half + 32 * (run % 2) + within..];
+            let high = &high[32 * half + within..];
+            let quants = &mut into.quants[index * 256 + group * 16..][..16];
+            for (quant, (low, high)) in quants.iter_mut().zip(low.iter().zip(high)) {
+                *quant = low >> (4 * (run / 2)) & 15 | (high >> (2 * run) & 3) << 4;
+            }
+        }
+    }
+}
+
+/// `d`, upper 2 bits and lower 4 bits of the scales of 8 blocks, nibbles that choose a level.
+fn iq4_xs(bytes: &[u8], into: &mut BlockRow) {
+    for (index, bytes) in bytes.chunks_exact(136).enumerate() {
+        let d = half_at(bytes, 0);
+        let scales_high = u16::from_le_bytes([bytes[2], bytes[3]]);
+        for group in 0..8 {
+            let low = bytes[4 + group / 2] >> (4 * (group % 2)) & 15;
+            let high = (scales_high >> (2 * group)).to_le_bytes()[0] & 3;
+            into.scales[index * 8 + group] = d * (f32::from(low | (high << 4)) - 32.0);
+            into.minima[index * 8 + group] = 0.0;
+            let quants = &mut into.quants[index * 256 + group * BLOCK..][..BLOCK];
+            let (first, second) = quants.split_at_mut(BLOCK / 2);
+            let nibbles = first.iter_mut().zip(second).zip(&bytes[8 + 16 * group..]);
+            for ((low, high), byte) in nibbles {
+                (*low, *high) = (byte & 15, byte >> 4);
             }
         }
     }
@@ -131,81 +250,4 @@ fn round(values: &[f32], into: &mut BlockRow) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::isa::Isa;
-    use crate::kernels::linear::{BlockPart, Linear};
-    use crate::kernels::rows::padded;
-    use crate::kernels::team::Team;
-    use crate::weights::Weights;
-
-    /// Products with the packed blocks agree with products with the dequantised rows, on every
-    /// instruction set, up to the rounding of activations.
-    #[test]
-    fn products_agree_with_dequantised_rows() {
-        let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        let files = [
-            "gguf/llama-Q4_0.gguf",
-            "gguf/llama-Q8_0.gguf",
-            "gguf/llama_256-Q4_K_M.gguf",
-            "decoders/gguf/qwen2-Q4_1.gguf",
-            "decoders/gguf/qwen3-Q5_0.gguf",
-        ];
-        for file in files {
-            let weights = Weights::open(&fixtures.join(file)).unwrap();
-            for name in ["blk.0.attn_q.weight", "blk.1.ffn_down.weight"] {
-                let tensor = weights.get(name).unwrap();
-                for isa in Isa::available() {
-                    for rows in [1, 2, 5, 13] {
-                        check(&tensor, isa, rows);
-                    }
-                }
-            }
-        }
-    }
-
-    fn check(tensor: &Tensor<'_>, isa: Isa, rows: usize) {
-        let (outputs, inputs) = (tensor.rows(), tensor.columns());
-        let part = BlockPart {
-            outputs,
-            stored: stored(tensor.dtype).unwrap(),
-            row: Box::new(|row, into| block_row(tensor, row, into)),
-        };
-        let bias: Vec<f32> = (0..outputs).map(|output| output as f32 * 0.01).collect();
-        let team = Team::new(2);
-        let linear = Linear::pack_blocks(&team, isa, &[part], inputs, &bias).unwrap();
-        let mut from = vec![0.0; rows * padded(inputs)];
-        for (at, value) in from.iter_mut().enumerate() {
-            let mixed = (at.wrapping_mul(2_654_435_761) >> 7) % 2000;
-            *value = mixed as f32 / 1000.0 - 0.9;
-        }
-        let mut to = vec![0.0; rows * padded(outputs)];
-        linear.apply(isa, rows, &mut from, &mut to);
-        let mut weights = vec![0.0; inputs];
-        for output in 0..outputs {
-            tensor.row_f32(output, &mut weights).unwrap();
-            for row in 0..rows {
-                let from = &from[row * padded(inputs)..][..inputs];
-                let exact: f32 = from.iter().zip(&weights).map(|(a, b)| a * b).sum();
-                let magnitude: f32 = weights.iter().map(|weight| weight.abs()).sum();
-                let largest = weights
-                    .iter()
-                    .fold(0.0_f32, |most, weight| most.max(weight.abs()));
-                // Activations reach 1.1, in steps of 1/256 of 1/127 of it (a little more where the
-                // fine byte is clamped). Scales that are products are rounded to half precision,
-                // other weights to 8 bits.
-                let mut bound = magnitude * 1.1 / (254.0 * 200.0) + 1e-4;
-                if !matches!(tensor.dtype, Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q8_0) {
-                    bound += inputs as f32 * 1.1 * largest / 254.0 / 4.0;
-                }
-                let got = to[row * padded(outputs) + output];
-                let difference = (got - exact - bias[output]).abs();
-                assert!(
-                    difference <= bound,
-                    "{isa} {} {difference} {bound}",
-                    tensor.dtype
-                );
-            }
-        }
-    }
-}
+mod tests;

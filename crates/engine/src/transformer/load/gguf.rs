@@ -1,5 +1,6 @@
-//! GGUF metadata of the encoder families, as llama.cpp's converters write it.
+//! GGUF metadata of the encoder families and of Llama's kin, as llama.cpp's converters write it.
 
+use super::gguf_decoders as decoders;
 use super::hugging_face::CAUSAL;
 use super::names::{self, Names};
 use crate::kernels::activation::Activation;
@@ -27,39 +28,47 @@ pub(super) fn describe(metadata: &Metadata, weights: &Weights) -> Result<(Config
         "qwen3" => Ok((qwen3(&keys, weights)?, names::GGUF_QWEN3)),
         "gemma3" => Ok((gemma3(&keys, weights)?, names::GGUF_GEMMA3)),
         "phi3" => Ok((phi3(&keys, weights)?, names::GGUF_PHI3)),
+        "gpt2" => Ok((decoders::gpt2(&keys, weights)?, names::GGUF_GPT2)),
+        "qwen3moe" => Ok((decoders::qwen3_moe(&keys, weights)?, names::GGUF_QWEN3)),
+        "deepseek2" => Ok((decoders::deepseek2(&keys, weights)?, names::GGUF_QWEN3)),
         other => {
-            let expected = "`bert`, `nomic-bert`, `llama`, `qwen2`, `qwen3`, `gemma3` or `phi3`";
+            let expected = "`bert`, `nomic-bert`, `llama`, `qwen2`, `qwen3`, `qwen3moe`, `gemma3`, \
+                            `phi3`, `gpt2` or `deepseek2`";
             Err(Error::unsupported("general.architecture", other, expected))
         }
     }
 }
 
 /// Metadata under the architecture's name.
-struct Keys<'a> {
+pub(super) struct Keys<'a> {
     metadata: &'a Metadata,
     architecture: &'a str,
 }
 
 impl Keys<'_> {
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
 
-    fn optional_count(&self, name: &str) -> Result<Option<usize>> {
+    pub(super) fn optional_count(&self, name: &str) -> Result<Option<usize>> {
         Ok(self
             .metadata
             .u32(&self.key(name))?
             .map(|value| value as usize))
     }
 
-    fn count(&self, name: &str) -> Result<usize> {
+    pub(super) fn count(&self, name: &str) -> Result<usize> {
         self.optional_count(name)?
             .filter(|count| *count > 0)
             .ok_or_else(|| Error::unsupported(self.key(name), "absent or 0", "a positive integer"))
     }
 
-    fn number(&self, name: &str, default: f32) -> Result<f32> {
+    pub(super) fn number(&self, name: &str, default: f32) -> Result<f32> {
         Ok(self.metadata.f32(&self.key(name))?.unwrap_or(default))
+    }
+
+    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        Ok(self.metadata.bool(&self.key(name))?.unwrap_or(default))
     }
 }
 
@@ -76,7 +85,7 @@ fn token_table(weights: &Weights, hidden_size: usize) -> Result<usize> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a head's width")]
-fn common(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
+pub(super) fn common(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
     let hidden_size = keys.count("embedding_length")?;
     let num_attention_heads = keys.count("attention.head_count")?;
     let head_dim = match keys.optional_count("attention.key_length")? {
@@ -111,7 +120,13 @@ fn common(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
         model_type: keys.architecture.to_owned(),
         vocab_size: token_table(weights, hidden_size)?,
         hidden_size,
-        intermediate_size: keys.count("feed_forward_length")?,
+        intermediate_size: match keys.optional_count("feed_forward_length")? {
+            // Absent or 0 where every layer has experts.
+            None | Some(0) if keys.optional_count("expert_count")?.is_some() => {
+                keys.count("expert_feed_forward_length")?
+            }
+            _ => keys.count("feed_forward_length")?,
+        },
         num_attention_heads,
         num_key_value_heads,
         head_dim,
@@ -174,7 +189,11 @@ fn nomic_bert(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
 }
 
 /// What Llama and all its kin share.
-fn rms_decoder(keys: &Keys<'_>, weights: &Weights, default_theta: f32) -> Result<Config> {
+pub(super) fn rms_decoder(
+    keys: &Keys<'_>,
+    weights: &Weights,
+    default_theta: f32,
+) -> Result<Config> {
     let mut config = common(keys, weights)?;
     let reach = match keys.optional_count("attention.sliding_window")? {
         Some(window) if window > 0 => Reach {

@@ -4,6 +4,7 @@ mod decoders;
 mod experts;
 mod fields;
 mod gguf;
+mod gguf_decoders;
 mod hugging_face;
 mod names;
 mod blocks;
@@ -175,10 +176,16 @@ impl Source {
     /// Several layers read from the same input, packed as one, each padded to whole panels.
     fn linear(&self, target: &Target<'_>, parts: &[Part<'_>], inputs: usize) -> Result<Linear> {
         let stacked = Stacked::new(&self.weights, parts, inputs)?;
-        if let Some(blocks) = stacked.blocks().filter(|_| target.format == Format::Blocks) {
-            return Linear::pack_blocks(target.team, target.isa, &blocks, inputs, stacked.bias());
-        }
-        Linear::pack(target.team, &stacked, stacked.bias(), target.format)
+        let blocks = stacked.blocks().filter(|_| target.format == Format::Blocks);
+        let linear = match blocks {
+            Some(blocks) => {
+                Linear::pack_blocks(target.team, target.isa, &blocks, inputs, stacked.bias())
+            }
+            None => Linear::pack(target.team, &stacked, stacked.bias(), target.format),
+        };
+        // Packed weights are a copy; the file's would stay in memory beside them.
+        self.weights.release();
+        linear
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct LayerNames {
     pub(super) post_feed_forward_norm: Option<&'static str>,
     /// Weights are stored `[in, out]` (GPT-2).
     pub(super) transposed: bool,
+    /// Experts and latent projections have llama.cpp's names, the experts of a layer in one tensor.
+    pub(super) experts_together: bool,
 }
 
 /// `N` layers over one input: tensors of their own, or slices of one.
@@ -108,6 +110,7 @@ pub(super) const BERT: Names = Names {
         down: "output.dense",
         post_feed_forward_norm: Some("output.LayerNorm"),
         transposed: false,
+        experts_together: false,
     },
     final_norm: None,
     relative_bias: None,
@@ -203,6 +206,7 @@ pub(super) const QWEN3: Names = Names {
         down: "mlp.down_proj",
         post_feed_forward_norm: None,
         transposed: false,
+        experts_together: false,
     },
     final_norm: Some("norm"),
     relative_bias: None,
@@ -285,10 +289,21 @@ pub(super) const GGUF_QWEN3: Names = Names {
         gate: Some(Fused::Apart(["ffn_gate", "ffn_up"])),
         up: "ffn_up",
         down: "ffn_down",
+        experts_together: true,
         ..QWEN3.layer
     },
     final_norm: Some("output_norm"),
     ..QWEN3
+};
+
+pub(super) const GGUF_GPT2: Names = Names {
+    position_embeddings: Some("position_embd.weight"),
+    layer: LayerNames {
+        query_key_value: Fused::Together("attn_qkv"),
+        gate: None,
+        ..GGUF_QWEN3.layer
+    },
+    ..GGUF_QWEN3
 };
 
 pub(super) const PHI3: Names = Names {

@@ -18,6 +18,8 @@ pub(super) struct Part<'a> {
     of: usize,
     /// The tensor is `[in, out]`.
     transposed: bool,
+    /// The tensor is this many matrices, one under the other.
+    slabs: Option<usize>,
 }
 
 impl Part<'_> {
@@ -33,6 +35,15 @@ impl Part<'_> {
             rows,
             of,
             transposed: false,
+            slabs: None,
+        }
+    }
+
+    /// Matrix `index` of the `slabs` in one tensor, each of `rows` rows.
+    pub(super) fn slab(name: String, rows: usize, index: usize, slabs: usize) -> Self {
+        Self {
+            slabs: Some(slabs),
+            ..Self::slice(name, index * rows..(index + 1) * rows, rows * slabs)
         }
     }
 
@@ -71,7 +82,11 @@ impl<'a> Stacked<'a> {
                 let tensor = tensor(weights, &name, &[inputs, part.of])?;
                 (tensor, Some(turn_over(&tensor.to_f32()?, part.of)))
             } else {
-                (tensor(weights, &name, &[part.of, inputs])?, None)
+                let shape = match part.slabs {
+                    Some(slabs) => vec![slabs, part.of / slabs, inputs],
+                    None => vec![part.of, inputs],
+                };
+                (tensor(weights, &name, &shape)?, None)
             };
             let bias_name = format!("{}.bias", part.name);
             let bias = match weights.get(&bias_name) {
@@ -193,4 +208,21 @@ pub(super) fn shape_error(tensor: &Tensor<'_>, expected: &[usize]) -> Error {
         received: tensor.shape.to_vec(),
     }
     .into()
+}
+
+/// Rows in memory.
+pub(super) struct Dense {
+    pub(super) rows: Vec<f32>,
+    pub(super) inputs: usize,
+}
+
+impl WeightSource for Dense {
+    fn shape(&self) -> (usize, usize) {
+        (self.rows.len() / self.inputs, self.inputs)
+    }
+
+    fn row(&self, row: usize, into: &mut [f32]) -> Result<()> {
+        into.copy_from_slice(&self.rows[row * self.inputs..][..self.inputs]);
+        Ok(())
+    }
 }

@@ -10,11 +10,7 @@ mod ternary;
 use half::{bf16, f16};
 
 use super::Dtype;
-
-/// The sixteen levels of IQ4_NL and IQ4_XS.
-const IQ4_LEVELS: [i8; 16] = [
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-];
+use crate::kernels::linear::LEVELS as IQ4_LEVELS;
 
 /// Unpacks whole blocks of `bytes` into `out`; false if the type is not one of numbers.
 ///
