@@ -105,7 +105,7 @@ mod tests {
     use std::ops::ControlFlow;
     use std::path::Path;
 
-    use wenyi_engine::decoder::{DecoderOptions, GenerateOptions, Generation};
+    use wenyi_engine::decoder::{DecoderOptions, GenerateOptions, Generation, SamplingOptions};
 
     use super::*;
 
@@ -124,6 +124,10 @@ mod tests {
     fn answer(sessions: &Sessions, decoder: &Decoder, prompt: &[u32]) -> Generation {
         let options = GenerateOptions {
             max_tokens: Some(4),
+            sampling: SamplingOptions {
+                temperature: 0.0,
+                ..SamplingOptions::default()
+            },
             ..GenerateOptions::default()
         };
         let mut on_piece = |_: &_| ControlFlow::Continue(());
