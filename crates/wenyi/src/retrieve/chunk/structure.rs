@@ -37,6 +37,15 @@ pub(crate) fn plain(text: &str) -> Vec<Block> {
     blocks
 }
 
+/// The rows of a table, one a line.
+pub(crate) fn rows(text: &str) -> Vec<Block> {
+    let mut blocks = plain(text);
+    for block in &mut blocks {
+        block.kind = BlockKind::Table;
+    }
+    blocks
+}
+
 /// The top-level blocks of Markdown. What the parser has no event for (reference definitions) is
 /// kept as paragraphs, so that blocks cover all of the text but white space.
 pub(crate) fn markdown(text: &str) -> Vec<Block> {
