@@ -2,9 +2,7 @@
 
 use super::language::Language;
 use super::prompt::harmless;
-use crate::chat::{
-    ChatError, ChatModel, ChatOptions, ChatRequest, Message, MessageRole, ToolChoice,
-};
+use crate::chat::{ChatError, ChatModel, ChatOptions, ChatRequest, Message, MessageRole};
 use crate::retrieve::words::Words;
 
 /// How a follow-up becomes a question that stands alone.
@@ -124,7 +122,6 @@ pub(super) fn rewritten(
     conversation.push_str(&format!("User: {}", harmless(question)));
     let request = ChatRequest {
         messages: vec![Message::system(instruction), Message::user(conversation)],
-        tool_choice: Some(ToolChoice::None),
         options: ChatOptions {
             temperature: Some(0.0),
             max_tokens: Some(128),

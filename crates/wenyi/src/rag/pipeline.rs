@@ -15,7 +15,7 @@ use super::follow_up::{FollowUp, leans_on_what_was_said, rewritten, with_recent_
 use super::language::Language;
 use super::prompt::{CitingPrompt, PassageText, RagPrompt};
 use super::retriever::{CollectionRetriever, EvidenceOptions, PassageRetriever};
-use crate::chat::{ChatModel, ChatOptions, ChatRequest, ReplyBuilder, ToolChoice};
+use crate::chat::{ChatModel, ChatOptions, ChatRequest, ReplyBuilder};
 use crate::embed::Embedder;
 
 /// How to answer.
@@ -232,7 +232,6 @@ impl Rag {
             messages: self.prompt.messages(&evidence.question, evidence),
             // Whatever passages say, nothing can be called.
             tools: Vec::new(),
-            tool_choice: Some(ToolChoice::None),
             options: self.options.chat.clone(),
             ..ChatRequest::default()
         };

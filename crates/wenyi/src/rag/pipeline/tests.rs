@@ -193,7 +193,10 @@ fn passages_are_data_and_trigger_no_tools() {
     let asked = chat.asked.lock().unwrap();
     let request = &asked[0];
     assert!(request.tools.is_empty());
-    assert_eq!(request.tool_choice, Some(ToolChoice::None));
+    assert_eq!(
+        request.tool_choice, None,
+        "APIs refuse a choice among no tools"
+    );
     let roles: Vec<MessageRole> = request
         .messages
         .iter()
