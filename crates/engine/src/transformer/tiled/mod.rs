@@ -35,6 +35,21 @@ pub(super) enum Crew<'a> {
     Team(&'a Team, &'a [Mutex<Scratch>]),
 }
 
+/// Batches of at least so many rows are shared out by rows, smaller ones by columns: a product of
+/// few rows takes as long as its weights take to arrive.
+const BY_ROWS: usize = 96;
+
+impl Crew<'_> {
+    /// Of a batch of `tokens` that is shared out by columns, its rows; else none. Only there does the
+    /// feed-forward block's inner width have to exist as a whole.
+    fn rows_by_columns(self, tokens: usize) -> usize {
+        match self {
+            Self::Team(..) if tokens < BY_ROWS => whole_tiles(tokens),
+            _ => 0,
+        }
+    }
+}
+
 /// What stays the same during a pass.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
@@ -49,6 +64,7 @@ struct Pass<'a> {
     context: Rows<'a, f32>,
     query_key_value: Rows<'a, u16>,
     operand: TileRows<'a>,
+    /// The feed-forward block's inner width, for [`Crew::rows_by_columns`].
     wide: TileRows<'a>,
     halves: Rows<'a, u16>,
     scales: Rows<'a, f32>,
@@ -140,6 +156,7 @@ impl Transformer {
             local,
         } = tiled;
         let rows = whole_tiles(batch.num_tokens());
+        let few = crew.rows_by_columns(batch.num_tokens());
         let width = padded(self.config.hidden_size);
         let pass = Pass {
             batch,
@@ -155,8 +172,8 @@ impl Transformer {
                 self.query_key_value_stride(),
             ),
             operand: TileRows::new(operand_memory, rows, self.operand_steps()),
-            wide: TileRows::new(wide, rows, self.wide_steps()),
-            halves: Rows::new(halves, rows, padded(self.config.intermediate_size)),
+            wide: TileRows::new(wide, few, self.wide_steps()),
+            halves: Rows::new(halves, few, padded(self.config.intermediate_size)),
             scales: Rows::new(scales, rows, 2),
         };
         let run = Run {

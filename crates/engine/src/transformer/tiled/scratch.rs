@@ -101,6 +101,7 @@ impl Transformer {
         let longest = lengths.max().unwrap_or(0);
         let tokens = batch.num_tokens();
         let rows = whole_tiles(tokens);
+        let few = crew.rows_by_columns(tokens);
         let width = padded(self.config.hidden_size);
         let stride = self.query_key_value_stride();
         scratch.x.reserve(rows * width);
@@ -110,10 +111,10 @@ impl Transformer {
         tiled
             .operand
             .reserve(TileRows::len(rows, self.operand_steps()));
-        tiled.wide.reserve(TileRows::len(rows, self.wide_steps()));
+        tiled.wide.reserve(TileRows::len(few, self.wide_steps()));
         tiled
             .halves
-            .reserve(rows * padded(self.config.intermediate_size));
+            .reserve(few * padded(self.config.intermediate_size));
         tiled.query_key_value.reserve((rows + SLACK) * stride);
         tiled.scales.reserve(rows * 2);
         tiled.hidden.reserve(rows * width);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::scratch::TiledLocal;
-use super::{Crew, Operand, Run, Step, TILE, lock};
+use super::{BY_ROWS, Crew, Operand, Run, Step, TILE, lock};
 use crate::kernels::linear::PART;
 use crate::kernels::rows::Rows;
 use crate::kernels::team::Team;
@@ -18,10 +18,6 @@ use crate::kernels::tiled::product::{self, Product, Target};
 use crate::kernels::tiled::{Halves, TileRows};
 use crate::transformer::Scratch;
 use crate::transformer::config::BlockKind;
-
-/// Batches of at least so many rows are shared out by rows, smaller ones by columns: a product of
-/// few rows takes as long as its weights take to arrive.
-const BY_ROWS: usize = 96;
 
 /// Panels of a part of the feed-forward block's inner width.
 pub(super) const PART_PANELS: usize = PART / 32;

@@ -2,11 +2,15 @@
 //!
 //! Keys and values are packed as panels of weights are, so both products are those of a linear
 //! layer: queries by keys give scores, scores made into weights and rounded to bf16 give, by values,
-//! the result.
+//! the result. [`panels`] packs, [`softmax`] makes weights of scores.
+
+mod panels;
+mod softmax;
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use self::softmax::{Running, soften};
 use super::product::ZEROS;
 use super::{HALVES, Halves, TILE_BYTES, TILE_ROW};
 use crate::kernels::amx::{Block, PANEL_ROW, RowTile, TILE, Tiles};
@@ -110,13 +114,6 @@ impl Scratch {
     }
 }
 
-/// Running maximum and sum of a row's weights.
-#[derive(Clone, Copy)]
-struct Running {
-    maximum: f32,
-    sum: f32,
-}
-
 impl TileAttention<'_> {
     /// The place of key-value head `index` in `memory`, which has [`packed_len`] numbers for each.
     pub(crate) fn place(&self, memory: Rows<'_, u16>, index: usize) -> Packed {
@@ -130,93 +127,6 @@ impl TileAttention<'_> {
     /// Tasks of [`TileAttention::attend`] for each head.
     pub(crate) fn tasks_a_head(&self) -> usize {
         self.length.div_ceil(QUERIES)
-    }
-
-    /// Packs keys and values of a key-value head.
-    ///
-    /// # Safety
-    ///
-    /// The CPU is [`Level::Amx`](crate::kernels::isa::Level); `to` is this head's alone, and the
-    /// queries, keys and values are complete.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(crate) unsafe fn pack(&self, head: usize, to: Packed) {
-        let dim = self.heads.head_dim;
-        let column = |first: usize| first + head * dim;
-        // SAFETY: the caller's.
-        unsafe {
-            self.pack_keys(column(self.heads.key_column()), to.keys);
-            self.pack_values(column(self.heads.value_column()), to.values);
-        }
-    }
-
-    /// 32 columns of a token's row from `column` on, those beyond `columns` and the length zero.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn columns(&self, token: usize, column: usize, columns: usize) -> __m512i {
-        if token >= self.length {
-            return _mm512_setzero_si512();
-        }
-        let mask = if columns >= HALVES {
-            u32::MAX
-        } else {
-            (1 << columns) - 1
-        };
-        let from = self.qkv.at(self.first + token, column).cast_const();
-        // SAFETY: masked columns are not read; the others are the row's.
-        unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
-    }
-
-    /// Panels of 32 keys, each step 32 columns of the head: pairs of columns side by side.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn pack_keys(&self, column: usize, to: *mut u8) {
-        let dim = self.heads.head_dim;
-        let steps = dim.div_ceil(HALVES);
-        for panel in 0..self.length.div_ceil(PANEL) {
-            for step in 0..steps {
-                for half in 0..2 {
-                    let from = step * HALVES;
-                    // SAFETY: the caller's.
-                    unsafe {
-                        let rows = std::array::from_fn(|key| {
-                            let token = panel * PANEL + half * TILE + key;
-                            self.columns(token, column + from, dim - from)
-                        });
-                        let to = to.add((panel * steps + step) * PANEL_STEP + half * TILE_ROW);
-                        for (pair, words) in transposed(rows).into_iter().enumerate() {
-                            _mm512_storeu_si512(to.add(pair * PANEL_ROW).cast(), words);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Panels of 32 columns, each step 32 keys: pairs of keys side by side.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn pack_values(&self, column: usize, to: *mut u8) {
-        let dim = self.heads.head_dim;
-        let steps = self.length.div_ceil(PANEL);
-        // Word `i` of the first result: number `i` of the one row, and of the other.
-        let first: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 32) as u16);
-        let second: [u16; 32] = std::array::from_fn(|i| (16 + i / 2 + i % 2 * 32) as u16);
-        // SAFETY: the caller's; the arrays are 64 bytes.
-        unsafe {
-            let first = _mm512_loadu_si512(first.as_ptr().cast());
-            let second = _mm512_loadu_si512(second.as_ptr().cast());
-            for panel in 0..dim.div_ceil(HALVES) {
-                let from = panel * HALVES;
-                for pair in 0..steps * TILE {
-                    let one = self.columns(2 * pair, column + from, dim - from);
-                    let other = self.columns(2 * pair + 1, column + from, dim - from);
-                    let (step, row) = (pair / TILE, pair % TILE);
-                    let to = to.add((panel * steps + step) * PANEL_STEP + row * PANEL_ROW);
-                    let words = _mm512_permutex2var_epi16(one, first, other);
-                    _mm512_storeu_si512(to.cast(), words);
-                    let words = _mm512_permutex2var_epi16(one, second, other);
-                    _mm512_storeu_si512(to.add(TILE_ROW).cast(), words);
-                }
-            }
-        }
     }
 
     /// Heads of queries that one call of [`TileAttention::attend`] takes together: what a tile stores
@@ -477,151 +387,4 @@ impl TileAttention<'_> {
             }
         }
     }
-}
-
-/// The 16 scores from `first` on, those outside of `seen` hidden. Hidden in the register: to store
-/// single scores before vectors of them are read would hold up the reads.
-///
-/// # Safety
-///
-/// `scores` are a row's of [`Scratch`].
-#[inline(always)]
-unsafe fn seen_scores(scores: *const f32, first: usize, seen: &Range<usize>) -> __m512 {
-    // SAFETY: the caller's.
-    unsafe {
-        let values = _mm512_loadu_ps(scores.add(first / PANEL * SUMS + first % PANEL));
-        if seen.start <= first && first + 16 <= seen.end {
-            return values;
-        }
-        let bits = |end: usize| (1_u32 << end.clamp(first, first + 16).wrapping_sub(first)) - 1;
-        let mask = bits(seen.end) & !bits(seen.start);
-        _mm512_mask_mov_ps(_mm512_set1_ps(MASKED), mask as u16, values)
-    }
-}
-
-/// Turns a row of scores, `chunks` chunks of 32, into weights relative to the new running maximum,
-/// rounded to bf16: `2^(factor · (score − maximum))`. Returns what earlier results are multiplied by.
-///
-/// # Safety
-///
-/// The CPU is [`Level::Amx`](crate::kernels::isa::Level); the pointers are a row's of [`Scratch`].
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn soften(
-    running: &mut Running,
-    (factor, seen): (f32, Range<usize>),
-    chunks: usize,
-    scores: *const f32,
-    weights: *mut u8,
-) -> f32 {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut maxima = [_mm512_set1_ps(running.maximum); 2];
-        // Chunks that are seen whole, and those at the borders.
-        let whole = seen.start.div_ceil(PANEL)..seen.end / PANEL;
-        let borders = || (0..chunks).filter(|chunk| !whole.contains(chunk));
-        for chunk in whole.clone() {
-            for (half, maximum) in maxima.iter_mut().enumerate() {
-                let scores = _mm512_loadu_ps(scores.add(chunk * SUMS + half * 16));
-                *maximum = _mm512_max_ps(*maximum, scores);
-            }
-        }
-        for chunk in borders() {
-            for (half, maximum) in maxima.iter_mut().enumerate() {
-                let scores = seen_scores(scores, chunk * PANEL + half * 16, &seen);
-                *maximum = _mm512_max_ps(*maximum, scores);
-            }
-        }
-        let maximum = _mm512_reduce_max_ps(_mm512_max_ps(maxima[0], maxima[1]));
-        let (scale, shift) = (_mm512_set1_ps(factor), _mm512_set1_ps(-maximum * factor));
-        let mut sums = [_mm512_setzero_ps(); 2];
-        for chunk in whole.clone() {
-            let mut pair = [_mm512_setzero_ps(); 2];
-            for half in 0..2 {
-                let scores = _mm512_loadu_ps(scores.add(chunk * SUMS + half * 16));
-                pair[half] = power_of_two(_mm512_fmadd_ps(scores, scale, shift));
-                sums[half] = _mm512_add_ps(sums[half], pair[half]);
-            }
-            super::pack::store_pair(weights.add(chunk * TILE_BYTES), pair);
-        }
-        for chunk in borders() {
-            let mut pair = [_mm512_setzero_ps(); 2];
-            for half in 0..2 {
-                let scores = seen_scores(scores, chunk * PANEL + half * 16, &seen);
-                pair[half] = power_of_two(_mm512_fmadd_ps(scores, scale, shift));
-                sums[half] = _mm512_add_ps(sums[half], pair[half]);
-            }
-            super::pack::store_pair(weights.add(chunk * TILE_BYTES), pair);
-        }
-        let sum = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
-        let mut correction = 1.0;
-        if running.sum > 0.0 {
-            correction = ((running.maximum - maximum) * factor).exp2();
-        }
-        *running = Running {
-            maximum,
-            sum: running.sum * correction + sum,
-        };
-        correction
-    }
-}
-
-/// `2^x` for `x ≤ 0`, relative error 8e-5, far less than the rounding to bf16 that follows.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn power_of_two(x: __m512) -> __m512 {
-    /// Least squares of `2^x` on ±1/2, relative.
-    const POLYNOMIAL: [f32; 4] = [0.999_928_9, 0.693_276_3, 0.242_604_35, 0.055_088_725];
-    const TO_NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    let whole = _mm512_roundscale_ps::<TO_NEAREST>(x);
-    let rest = _mm512_sub_ps(x, whole);
-    let mut sum = _mm512_set1_ps(POLYNOMIAL[3]);
-    for coefficient in [POLYNOMIAL[2], POLYNOMIAL[1], POLYNOMIAL[0]] {
-        sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(coefficient));
-    }
-    _mm512_scalef_ps(sum, whole)
-}
-
-/// A 16 × 16 matrix of words turned over.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transposed(rows: [__m512i; TILE]) -> [__m512i; TILE] {
-    let mut pairs = rows;
-    for i in 0..8 {
-        let (a, b) = (rows[2 * i], rows[2 * i + 1]);
-        pairs[2 * i] = _mm512_unpacklo_epi32(a, b);
-        pairs[2 * i + 1] = _mm512_unpackhi_epi32(a, b);
-    }
-    // Of each four rows, column `c` of every quarter.
-    let mut fours = pairs;
-    for i in 0..4 {
-        let [a, b, c, d] = [
-            pairs[4 * i],
-            pairs[4 * i + 1],
-            pairs[4 * i + 2],
-            pairs[4 * i + 3],
-        ];
-        fours[4 * i] = _mm512_unpacklo_epi64(a, c);
-        fours[4 * i + 1] = _mm512_unpackhi_epi64(a, c);
-        fours[4 * i + 2] = _mm512_unpacklo_epi64(b, d);
-        fours[4 * i + 3] = _mm512_unpackhi_epi64(b, d);
-    }
-    let mut turned = fours;
-    for c in 0..4 {
-        let [a, b, d, e] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
-        // Quarters 0 and 2, 1 and 3 of two rows of four.
-        let even = [
-            _mm512_shuffle_i32x4::<0x88>(a, b),
-            _mm512_shuffle_i32x4::<0x88>(d, e),
-        ];
-        let odd = [
-            _mm512_shuffle_i32x4::<0xdd>(a, b),
-            _mm512_shuffle_i32x4::<0xdd>(d, e),
-        ];
-        turned[c] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
-        turned[8 + c] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
-        turned[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
-        turned[12 + c] = _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]);
-    }
-    turned
 }
