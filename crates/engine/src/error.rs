@@ -173,6 +173,12 @@ pub enum ErrorKind {
         /// What it said.
         reason: String,
     },
+    /// No answer can have the form that was asked for.
+    #[error("the form asked for cannot be met: {reason}")]
+    Grammar {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// More or fewer dimensions asked for than the model has.
     #[error("{requested} dimensions asked for, the model has {available}")]
     Dimensions {
@@ -236,6 +242,14 @@ impl ErrorKind {
                 .into(),
             Self::ContextLength { .. } => {
                 "shorten the prompt, ask for fewer tokens, or open the model with a longer context"
+                    .into()
+            }
+            Self::Grammar { reason } if reason.contains("room for") => {
+                "allow more tokens for the answer, or ask for less in the schema".into()
+            }
+            Self::Grammar { .. } => {
+                "the schema, the regular expression or the tools are at fault: \
+                                     take out what contradicts itself or is not known"
                     .into()
             }
             Self::Dimensions { available, .. } => format!("choose 1 to {available}"),

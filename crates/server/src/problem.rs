@@ -281,6 +281,10 @@ impl Problem {
                 option,
                 format!("is not taken by this model: expected {expected}"),
             ),
+            ChatErrorKind::Form { option, source } => Self::field(option, source.to_string()),
+            ChatErrorKind::Engine(error) if matches!(error.kind(), ErrorKind::Grammar { .. }) => {
+                Self::field("response_format", error.to_string())
+            }
             ChatErrorKind::Engine(error) if error.is_user_error() => {
                 Self::field("messages", error.to_string())
             }

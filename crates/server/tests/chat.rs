@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Reply, Running, options};
+use support::{Running, events, options, unchunked};
 use wenyi::embed::Precision;
 use wenyi_server::ServerOptions;
 
@@ -18,36 +18,6 @@ fn asked(extra: &Value) -> String {
         body[name] = value.clone();
     }
     body.to_string()
-}
-
-/// The body of a chunked answer.
-fn unchunked(reply: &Reply) -> String {
-    let mut rest = &reply.body[..];
-    let mut text = Vec::new();
-    loop {
-        let end = rest.windows(2).position(|two| two == b"\r\n").unwrap();
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
-        if size == 0 {
-            return String::from_utf8(text).unwrap();
-        }
-        text.extend_from_slice(&rest[end + 2..end + 2 + size]);
-        rest = &rest[end + 2 + size + 2..];
-    }
-}
-
-fn events(reply: &Reply) -> Vec<String> {
-    assert_eq!(reply.status, 200, "{reply:?}");
-    assert!(
-        reply
-            .header("content-type")
-            .unwrap()
-            .starts_with("text/event-stream")
-    );
-    let text = unchunked(reply);
-    let events = text.split_terminator("\n\n");
-    events
-        .map(|event| event.strip_prefix("data: ").unwrap().to_owned())
-        .collect()
 }
 
 #[test]
@@ -222,7 +192,32 @@ fn what_cannot_be_answered_is_told_before_anything_else() {
         (json!({"n": 0}), 400, Value::Null),
         (json!({"max_tokens": 0}), 400, Value::Null),
         (json!({"stop": [1]}), 400, Value::Null),
-        (json!({"logit_bias": {"5": 1}}), 400, Value::Null),
+        (json!({"logit_bias": {"5": 101}}), 400, Value::Null),
+        (json!({"logit_bias": {"word": 1}}), 400, Value::Null),
+        (json!({"top_logprobs": 2}), 400, Value::Null),
+        (
+            json!({"logprobs": true, "top_logprobs": 21}),
+            400,
+            Value::Null,
+        ),
+        (json!({"tool_choice": "required"}), 400, Value::Null),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x",
+                "schema": {"type": "integer", "minimum": 2, "maximum": 1}}}}),
+            400,
+            Value::Null,
+        ),
+        (
+            json!({"response_format": {"type": "regex", "regex": "(open"}}),
+            400,
+            Value::Null,
+        ),
+        // Six tokens are too few for any text of this form.
+        (
+            json!({"response_format": {"type": "regex", "regex": "[a-z0-9]{200}"}}),
+            400,
+            Value::Null,
+        ),
         (
             json!({"messages": [{"role": "user", "content": long}]}),
             400,
@@ -237,7 +232,56 @@ fn what_cannot_be_answered_is_told_before_anything_else() {
             assert_eq!(reply.json()["error"]["code"], code);
         }
     }
-    // A model to talk with gives no vectors.
-    let body = json!({"model": "chat", "input": "x"}).to_string();
-    assert_eq!(server.post("/v1/embeddings", body).status, 400);
+}
+
+#[test]
+fn a_model_to_talk_with_gives_vectors_too() {
+    let server = Running::start(options());
+    let listed = server.get("/v1/models").json();
+    let mut models = listed["data"].as_array().unwrap().iter();
+    let chat = models.find(|model| model["id"] == "chat").unwrap();
+    assert_eq!(
+        chat["capabilities"],
+        json!(["completion", "tools", "embedding"])
+    );
+    let embed = |input: Value| {
+        let body = json!({"model": "chat", "input": input}).to_string();
+        let reply = server.post("/v1/embeddings", body);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()["data"].clone()
+    };
+    let both = embed(json!(["文意", "the sense"]));
+    assert_eq!(both[0]["embedding"], embed(json!("文意"))[0]["embedding"]);
+    assert_ne!(both[0]["embedding"], both[1]["embedding"]);
+    assert_eq!(server.post(CHAT, asked(&json!({}))).status, 200);
+}
+
+#[test]
+fn probabilities_come_with_their_tokens() {
+    let server = Running::start(options());
+    let extra = json!({"logprobs": true, "top_logprobs": 2, "logit_bias": {"300": 5}});
+    let whole = server.post(CHAT, asked(&extra)).json();
+    let content = whole["choices"][0]["logprobs"]["content"].clone();
+    let tokens = content.as_array().unwrap();
+    assert_eq!(tokens.len(), 6);
+    for token in tokens {
+        assert!(token["logprob"].as_f64().unwrap() <= 0.0);
+        assert_eq!(token["top_logprobs"].as_array().unwrap().len(), 2);
+    }
+    let bytes = tokens
+        .iter()
+        .flat_map(|token| token["bytes"].as_array().unwrap().clone());
+    let bytes: Vec<u8> = bytes.map(|byte| byte.as_u64().unwrap() as u8).collect();
+    let text = whole["choices"][0]["message"]["content"].as_str().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes).trim(), text.trim());
+    let mut streamed = extra.clone();
+    streamed["stream"] = true.into();
+    let events = events(&server.post(CHAT, asked(&streamed)));
+    let mut told = Vec::new();
+    for event in &events[..events.len() - 1] {
+        let chunk: Value = serde_json::from_str(event).unwrap();
+        let content = &chunk["choices"][0]["logprobs"]["content"];
+        told.extend(content.as_array().into_iter().flatten().cloned());
+    }
+    assert_eq!(&told, tokens);
 }

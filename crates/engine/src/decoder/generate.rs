@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use super::constraint::{Constraint, Step};
 use super::lookup::Ahead;
 use super::sampler::{Sampler, SamplingOptions};
 use super::score::log_sum_exp;
-use super::text::{Channel, Detokenizer, StopFilter, ThinkSplitter};
+use super::text::{CallSplitter, Channel, Detokenizer, StopFilter, ThinkSplitter};
 use super::{Decoder, Session};
 use crate::Result;
 
@@ -27,6 +28,10 @@ pub struct GenerateOptions {
     /// Try the tokens that followed the last ones before: faster where an answer quotes, and the same
     /// answer.
     pub look_up: bool,
+    /// What the answer is held to.
+    pub constraint: Option<Constraint>,
+    /// What is held to the grammar is a call ([`Channel::Call`]) and not part of the answer.
+    pub is_call: bool,
 }
 
 impl Default for GenerateOptions {
@@ -39,6 +44,8 @@ impl Default for GenerateOptions {
             split_reasoning: true,
             ignore_end: false,
             look_up: true,
+            constraint: None,
+            is_call: false,
         }
     }
 }
@@ -50,6 +57,8 @@ pub struct Piece {
     pub channel: Channel,
     /// The text, never empty.
     pub text: String,
+    /// If asked for, the tokens chosen since the piece before.
+    pub logprobs: Vec<TokenLogprob>,
 }
 
 /// Why an answer ended.
@@ -68,8 +77,10 @@ pub enum Finish {
 pub struct TokenLogprob {
     /// The token.
     pub id: u32,
-    /// Its spelling as text.
+    /// Its spelling as text; a part of a character is `\u{FFFD}`.
     pub text: String,
+    /// The bytes of its text; none for a special token.
+    pub bytes: Vec<u8>,
     /// The natural logarithm of its probability.
     pub logprob: f32,
     /// The best tokens in its place, best first; their own lists are empty.
@@ -83,6 +94,8 @@ pub struct Generation {
     pub content: String,
     /// What the model thought before.
     pub reasoning: String,
+    /// The calls that it makes, in its own words.
+    pub calls: String,
     /// The tokens, the one that ended it included.
     pub ids: Vec<u32>,
     /// Why it ended.
@@ -114,11 +127,12 @@ impl Decoder {
         // One more than the prompt, so that a prompt which leaves no room is refused.
         let cached = self.resume(session, prompt, prompt.len() + most.max(1))?;
         let mut answer = Answer::new(self, prompt, options, on_piece)?;
+        answer.must_fit(most)?;
         answer.generation.cached_tokens = cached;
         let mut logits = self.read(session, &prompt[cached..])?;
         let mut ahead = Ahead::new(self, prompt, options.look_up);
         while answer.generation.ids.len() < most {
-            let id = answer.choose(&mut logits)?;
+            let id = answer.choose(&mut logits, most)?;
             if self.end_ids.contains(&id) && !options.ignore_end {
                 answer.generation.finish = Finish::Stop;
                 break;
@@ -145,6 +159,10 @@ struct Answer<'a> {
     detokenizer: Detokenizer,
     stops: StopFilter,
     splitter: Option<ThinkSplitter>,
+    constraint: Option<Constraint>,
+    calls: Option<CallSplitter>,
+    /// Tokens that no piece has told of yet.
+    untold: Vec<TokenLogprob>,
     generation: Generation,
 }
 
@@ -159,6 +177,8 @@ impl<'a> Answer<'a> {
         const TAIL: usize = 16;
         let tail = &prompt[prompt.len().saturating_sub(TAIL)..];
         let tail = decoder.tokenizer.decode(tail, false)?;
+        let constraint = options.constraint.clone();
+        let trigger = constraint.as_ref().and_then(Constraint::trigger);
         Ok(Self {
             decoder,
             options,
@@ -167,9 +187,13 @@ impl<'a> Answer<'a> {
             detokenizer: Detokenizer::default(),
             stops: StopFilter::new(&options.stop),
             splitter: options.split_reasoning.then(|| ThinkSplitter::after(&tail)),
+            calls: options.is_call.then(|| CallSplitter::new(trigger)),
+            constraint,
+            untold: Vec::new(),
             generation: Generation {
                 content: String::new(),
                 reasoning: String::new(),
+                calls: String::new(),
                 ids: Vec::new(),
                 finish: Finish::Length,
                 prompt_tokens: prompt.len(),
@@ -179,13 +203,37 @@ impl<'a> Answer<'a> {
         })
     }
 
-    /// The next token.
-    fn choose(&mut self, logits: &mut [f32]) -> Result<u32> {
+    /// Refuses a form that `most` tokens are too few for.
+    fn must_fit(&mut self, most: usize) -> Result<()> {
+        match &mut self.constraint {
+            Some(constraint) => constraint.must_fit(most),
+            None => Ok(()),
+        }
+    }
+
+    /// The next token of an answer of at most `most`.
+    fn choose(&mut self, logits: &mut [f32], most: usize) -> Result<u32> {
         let before = self.options.logprobs.map(|_| logits.to_vec());
-        let id = self.sampler.next(logits);
+        self.sampler.penalize(logits);
+        let sampler = &mut self.sampler;
+        let id = match &mut self.constraint {
+            None => sampler.pick(logits),
+            Some(constraint) => {
+                let step = Step {
+                    decoder: self.decoder,
+                    room: most - self.generation.ids.len(),
+                    is_thinking: (self.splitter.as_ref()).is_some_and(ThinkSplitter::is_thinking),
+                };
+                constraint.choose(&step, logits, &mut |logits| sampler.pick(logits))?
+            }
+        };
+        self.sampler.accept(id);
         self.generation.ids.push(id);
         if let (Some(before), Some(count)) = (before, self.options.logprobs) {
             let entry = self.logprob(&before, id, count)?;
+            if !self.decoder.end_ids.contains(&id) {
+                self.untold.push(entry.clone());
+            }
             self.generation.logprobs.push(entry);
         }
         Ok(id)
@@ -193,10 +241,12 @@ impl<'a> Answer<'a> {
 
     fn logprob(&self, logits: &[f32], id: u32, count: usize) -> Result<TokenLogprob> {
         let total = log_sum_exp(logits);
+        let vocabulary = self.decoder.vocabulary()?;
         let entry = |id: u32, top| {
             Ok(TokenLogprob {
                 id,
                 text: self.decoder.tokenizer.decode(&[id], false)?,
+                bytes: vocabulary.bytes(id).to_vec(),
                 logprob: logits[id as usize] - total,
                 top,
             })
@@ -218,7 +268,15 @@ impl<'a> Answer<'a> {
         let text = self.detokenizer.push(&self.decoder.tokenizer, id)?;
         let (text, stopped) = self.stops.push(&text);
         let flow = self.show(&text);
-        if stopped {
+        let held = self.constraint.as_ref().is_some_and(Constraint::is_held);
+        if let Some(calls) = self.calls.as_mut().filter(|calls| held && !calls.is_open()) {
+            let before = calls.open();
+            if !before.is_empty() && self.give(Channel::Content, before).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let is_done = self.constraint.as_ref().is_some_and(Constraint::is_done);
+        if flow.is_continue() && (stopped || is_done) {
             self.generation.finish = Finish::Stop;
             return Ok(ControlFlow::Break(()));
         }
@@ -232,17 +290,35 @@ impl<'a> Answer<'a> {
             None => vec![(Channel::Content, text.to_owned())],
         };
         for (channel, text) in pieces {
-            self.give(channel, text)?;
+            self.route(channel, text)?;
         }
         ControlFlow::Continue(())
+    }
+
+    /// Gives out a piece, as a call where it is one.
+    fn route(&mut self, channel: Channel, text: String) -> ControlFlow<()> {
+        let (channel, text) = match &mut self.calls {
+            Some(calls) if channel == Channel::Content => calls.push(&text),
+            _ => (channel, text),
+        };
+        if text.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.give(channel, text)
     }
 
     fn give(&mut self, channel: Channel, text: String) -> ControlFlow<()> {
         match channel {
             Channel::Reasoning => self.generation.reasoning.push_str(&text),
             Channel::Content => self.generation.content.push_str(&text),
+            Channel::Call => self.generation.calls.push_str(&text),
         }
-        let flow = (self.on_piece)(&Piece { channel, text });
+        let logprobs = std::mem::take(&mut self.untold);
+        let flow = (self.on_piece)(&Piece {
+            channel,
+            text,
+            logprobs,
+        });
         if flow.is_break() {
             self.generation.finish = Finish::Cancelled;
         }
@@ -251,6 +327,11 @@ impl<'a> Answer<'a> {
 
     /// Gives out what was held back.
     fn end(mut self) -> Result<Generation> {
+        let is_complete = (self.constraint.as_mut()).is_some_and(Constraint::is_complete);
+        let is_held = (self.constraint.as_ref()).is_some_and(Constraint::is_held);
+        if self.generation.finish == Finish::Length && is_held && is_complete {
+            self.generation.finish = Finish::Stop;
+        }
         let finish = self.generation.finish;
         let rest = self.detokenizer.finish(&self.decoder.tokenizer)?;
         let (rest, stopped) = self.stops.push(&rest);
@@ -264,7 +345,11 @@ impl<'a> Answer<'a> {
             let _ = self.show(&(rest + &held));
             let left = self.splitter.as_mut().and_then(ThinkSplitter::finish);
             if let Some((channel, text)) = left {
-                let _ = self.give(channel, text);
+                let _ = self.route(channel, text);
+            }
+            let left = self.calls.as_mut().map(CallSplitter::finish);
+            if let Some(text) = left.filter(|text| !text.is_empty()) {
+                let _ = self.give(Channel::Content, text);
             }
         }
         self.generation.finish = finish;

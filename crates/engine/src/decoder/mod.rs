@@ -4,8 +4,8 @@
 //! in turns, their answers' steps [`together`].
 //!
 //! A call goes [`template`] (messages to one text), the tokenizer, [`session`] (tokens through the
-//! transformer, each once), [`sampler`] (scores to a token) and [`text`] (tokens to whole
-//! characters, up to a stop).
+//! transformer, each once), [`sampler`] (scores to a token, of those that a [`grammar`] allows) and
+//! [`text`] (tokens to whole characters, up to a stop).
 
 mod open;
 mod template;
@@ -13,9 +13,12 @@ mod session;
 mod together;
 mod lookup;
 mod sampler;
+mod grammar;
+mod constraint;
 mod text;
 mod generate;
 mod score;
+mod embed;
 #[cfg(test)]
 mod answer_tests;
 #[cfg(test)]
@@ -23,30 +26,41 @@ mod gguf_tests;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Mutex;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::Result;
+use crate::encoder::Precision;
 use crate::kernels::isa::Isa;
 use crate::kernels::linear::Linear;
 use crate::kernels::team::Team;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::{Scratch, Transformer};
+use crate::weights::Weights;
 
 pub use crate::kernels::kept::CacheFormat;
+pub use constraint::{Begins, Constraint};
 pub use generate::{Finish, GenerateOptions, Generation, Piece, TokenLogprob};
+pub use grammar::{Grammar, compact};
 pub use open::{DEFAULT_CONTEXT, DecoderOptions};
 pub use sampler::SamplingOptions;
 pub use session::Session;
-pub use template::{ChatTemplate, RenderOptions};
+pub use template::{ChatTemplate, RenderOptions, python_json};
 pub use text::Channel;
 
 /// A loaded model that writes texts, several at a time.
 #[derive(Debug)]
 pub struct Decoder {
-    transformer: Transformer,
+    path: PathBuf,
+    weights: Arc<Weights>,
+    precision: Precision,
+    /// Shared with the encoders that read the same weights.
+    transformer: Arc<Transformer>,
     /// Hidden state to a score for each token.
     head: Linear,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
+    /// The tokens by their bytes, made when a grammar first asks for them.
+    vocabulary: OnceLock<Arc<grammar::Vocabulary>>,
     template: Option<ChatTemplate>,
     /// Tokens that end an answer.
     end_ids: Vec<u32>,

@@ -1,7 +1,7 @@
 //! From a path to a decoder that is ready to run.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::template::ChatTemplate;
 use super::together::Together;
@@ -55,6 +55,7 @@ impl Decoder {
             transformer,
             head,
             team,
+            precision,
         } = model?;
         let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let vocab_size = transformer.config.vocab_size;
@@ -76,9 +77,13 @@ impl Decoder {
             head_input: InputScratch::new(1, transformer.config.hidden_size),
         });
         Ok(Self {
-            transformer,
+            path: path.to_path_buf(),
+            weights,
+            precision,
+            transformer: Arc::new(transformer),
             head,
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
+            vocabulary: OnceLock::new(),
             template,
             end_ids,
             isa,
@@ -153,6 +158,7 @@ struct Loaded {
     transformer: Transformer,
     head: Linear,
     team: Team,
+    precision: Precision,
 }
 
 fn load(
@@ -185,6 +191,7 @@ fn load(
         transformer,
         head,
         team,
+        precision,
     })
 }
 

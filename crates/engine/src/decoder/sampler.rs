@@ -70,20 +70,23 @@ impl Sampler {
         }
     }
 
-    /// The next token; `logits` are changed.
-    pub(super) fn next(&mut self, logits: &mut [f32]) -> u32 {
-        self.penalize(logits);
-        let id = if self.options.temperature <= 0.0 {
+    /// A token by its score; the scores are those after [`Sampler::penalize`].
+    pub(super) fn pick(&mut self, logits: &[f32]) -> u32 {
+        if self.options.temperature <= 0.0 {
             best(logits)
         } else {
             self.draw(logits)
-        };
-        self.past.push(id);
-        *self.counts.entry(id).or_default() += 1;
-        id
+        }
     }
 
-    fn penalize(&self, logits: &mut [f32]) {
+    /// Remembers that the answer has `id` now.
+    pub(super) fn accept(&mut self, id: u32) {
+        self.past.push(id);
+        *self.counts.entry(id).or_default() += 1;
+    }
+
+    /// Changes the scores by what was said and by the biases.
+    pub(super) fn penalize(&self, logits: &mut [f32]) {
         let options = &self.options;
         for (id, bias) in &options.logit_bias {
             if let Some(score) = logits.get_mut(*id as usize) {
@@ -95,7 +98,9 @@ impl Sampler {
             recent.sort_unstable();
             recent.dedup();
             for id in recent {
-                let score = &mut logits[id as usize];
+                let Some(score) = logits.get_mut(id as usize) else {
+                    continue;
+                };
                 if *score > 0.0 {
                     *score /= options.repetition_penalty;
                 } else {
@@ -181,9 +186,15 @@ mod tests {
 
     fn draws(options: &SamplingOptions, count: usize) -> Vec<u32> {
         let mut sampler = Sampler::new(options, &[]);
-        (0..count)
-            .map(|_| sampler.next(&mut LOGITS.clone()))
-            .collect()
+        (0..count).map(|_| next(&mut sampler)).collect()
+    }
+
+    fn next(sampler: &mut Sampler) -> u32 {
+        let mut logits = LOGITS;
+        sampler.penalize(&mut logits);
+        let id = sampler.pick(&logits);
+        sampler.accept(id);
+        id
     }
 
     #[test]
@@ -269,6 +280,6 @@ mod tests {
             ..SamplingOptions::default()
         };
         let mut sampler = Sampler::new(&options, &[1]);
-        assert_eq!(sampler.next(&mut LOGITS.clone()), 2);
+        assert_eq!(next(&mut sampler), 2);
     }
 }

@@ -164,6 +164,15 @@ fn to_json(value: Serde<Value>, options: Kwargs) -> Result<JinjaValue, minijinja
     ))
 }
 
+/// `value` on one line, as Python's `json.dumps` without ASCII escapes writes it.
+#[must_use]
+pub fn python_json(value: &Value) -> String {
+    let mut out = Vec::new();
+    // A `Value` can always be written into memory.
+    let _ = write_json(value, &mut out, Spaced);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 fn write_json(
     value: &Value,
     out: &mut Vec<u8>,

@@ -96,6 +96,8 @@ pub enum Channel {
     Reasoning,
     /// The answer.
     Content,
+    /// The model's call of a tool, in its own words.
+    Call,
 }
 
 /// Splits `<think>…</think>` from the answer.
@@ -155,6 +157,11 @@ impl ThinkSplitter {
         (!held.is_empty()).then_some((channel, held))
     }
 
+    /// True within the tags.
+    pub(super) fn is_thinking(&self) -> bool {
+        self.state == State::Thinking
+    }
+
     /// One step through what is held; `None` when more text is needed.
     fn step(&mut self) -> Option<(Channel, String)> {
         match self.state {
@@ -196,6 +203,59 @@ impl ThinkSplitter {
                 (!text.is_empty()).then_some((Channel::Content, text))
             }
         }
+    }
+}
+
+/// Splits the call of a tool from the answer before it.
+#[derive(Debug)]
+pub(super) struct CallSplitter {
+    trigger: String,
+    is_open: bool,
+    held: String,
+}
+
+impl CallSplitter {
+    /// For calls after the text `trigger`; without one, the whole answer is a call.
+    pub(super) fn new(trigger: Option<&str>) -> Self {
+        Self {
+            trigger: trigger.unwrap_or_default().to_owned(),
+            is_open: trigger.is_none(),
+            held: String::new(),
+        }
+    }
+
+    /// The text that may be shown, and what it belongs to.
+    pub(super) fn push(&mut self, text: &str) -> (Channel, String) {
+        if self.is_open {
+            return (Channel::Call, text.to_owned());
+        }
+        self.held.push_str(text);
+        let keep = if self.held.ends_with(&self.trigger) {
+            self.trigger.len()
+        } else {
+            overlap(&self.held, &self.trigger)
+        };
+        let rest = self.held.split_off(self.held.len() - keep);
+        (Channel::Content, std::mem::replace(&mut self.held, rest))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// The trigger has come: what was held back before it is given out, and a call begins.
+    pub(super) fn open(&mut self) -> String {
+        self.is_open = true;
+        let held = std::mem::take(&mut self.held);
+        // A trigger that is a special token has no text.
+        held.strip_suffix(&self.trigger)
+            .map(str::to_owned)
+            .unwrap_or(held)
+    }
+
+    /// What was held back when no more text comes.
+    pub(super) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
     }
 }
 
@@ -243,7 +303,7 @@ mod tests {
         for (channel, piece) in pieces {
             match channel {
                 Channel::Reasoning => thought.push_str(&piece),
-                Channel::Content => answer.push_str(&piece),
+                Channel::Content | Channel::Call => answer.push_str(&piece),
             }
         }
         (thought, answer)

@@ -28,7 +28,7 @@ use crate::weights::Weights;
 
 pub use description::{ModelDescription, Output, Pooling};
 pub use open::EncoderOptions;
-pub(crate) use open::{default_precision, threads};
+pub(crate) use open::{Trunk, default_precision, threads};
 pub use options::{
     EmbedOptions, Embeddings, Fingerprint, Overflow, Precision, Relevance, Role, SparseEmbedding,
     TokenUsage,
@@ -38,8 +38,9 @@ pub use plan::{Planned, Window};
 /// A loaded model that reads texts. Calls from several threads wait for each other.
 #[derive(Debug)]
 pub struct Encoder {
-    transformer: Transformer,
-    tokenizer: Tokenizer,
+    /// Shared with the decoder of the same model, if it was made from one.
+    transformer: Arc<Transformer>,
+    tokenizer: Arc<Tokenizer>,
     description: ModelDescription,
     head: Head,
     dense: Vec<Dense>,

@@ -59,13 +59,61 @@ impl Encoder {
             let id = u32::try_from(tokenizer.vocab_size() - 1).unwrap_or(u32::MAX);
             return Err(ErrorKind::TokenizerMismatch { id, vocab_size }.into());
         }
-        loaded.assemble(isa, path, &source, tokenizer, options)
+        loaded.assemble(isa, path, &source, Arc::new(tokenizer), options)
     }
+
+    /// Reads a model that is in memory already; its weights are not loaded again.
+    pub(crate) fn over(trunk: Trunk<'_>, options: &EncoderOptions) -> Result<Self> {
+        let isa = Isa::current()?;
+        if let Some(precision) = options.precision.filter(|asked| *asked != trunk.precision) {
+            let (value, expected) = (precision.to_string(), trunk.precision.to_string());
+            return Err(ErrorKind::Option {
+                option: "precision",
+                value,
+                expected: format!("{expected}, in which the model is in memory"),
+            }
+            .into());
+        }
+        let folder = folder_of(trunk.path);
+        let source = Source::open(&folder, Arc::clone(trunk.weights))?;
+        let description = describe(&folder, trunk.weights, &source, options)?;
+        let team = Team::new(threads(options.threads.or(Some(trunk.threads)))?);
+        let fields = Fields::open_if_exists(&folder.join("config.json"))?;
+        let fields = fields.as_ref();
+        let (weights, config) = (trunk.weights, &source.config);
+        let head = Head::load(&team, weights, config, fields, &description)?;
+        let dense = load_dense(&folder, weights, &source, fields, &description, &team)?;
+        let loaded = Loaded {
+            transformer: Arc::clone(trunk.transformer),
+            description,
+            head,
+            dense,
+            precision: trunk.precision,
+            team,
+        };
+        let tokenizer = Arc::clone(trunk.tokenizer);
+        loaded.assemble(isa, trunk.path, &source, tokenizer, options)
+    }
+
+    /// True if both read the same weights in memory.
+    pub(crate) fn has_transformer(&self, transformer: &Arc<Transformer>) -> bool {
+        Arc::ptr_eq(&self.transformer, transformer)
+    }
+}
+
+/// A model in memory, for another reading of it.
+pub(crate) struct Trunk<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) weights: &'a Arc<Weights>,
+    pub(crate) transformer: &'a Arc<Transformer>,
+    pub(crate) tokenizer: &'a Arc<Tokenizer>,
+    pub(crate) precision: Precision,
+    pub(crate) threads: usize,
 }
 
 /// Everything but the tokenizer.
 struct Loaded {
-    transformer: Transformer,
+    transformer: Arc<Transformer>,
     description: ModelDescription,
     head: Head,
     dense: Vec<Dense>,
@@ -118,7 +166,7 @@ fn load(
     Ok((
         source,
         Loaded {
-            transformer,
+            transformer: Arc::new(transformer),
             description,
             head,
             dense,
@@ -249,7 +297,7 @@ impl Loaded {
         isa: Isa,
         path: &Path,
         source: &Source,
-        tokenizer: Tokenizer,
+        tokenizer: Arc<Tokenizer>,
         options: &EncoderOptions,
     ) -> Result<Encoder> {
         let Self {

@@ -89,6 +89,11 @@ impl AddedTokens {
         self.tokens.get(*self.by_content.get(content)?)
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> &[AddedToken] {
+        &self.tokens
+    }
+
     /// The largest id.
     pub(super) fn largest_id(&self) -> Option<u32> {
         self.tokens.iter().map(|token| token.id).max()

@@ -1,10 +1,10 @@
 //! The `tokenizers` crate behind our interface: every `tokenizer.json` that has no path of its own.
 
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{AddedToken, Tokenizer, TruncationParams};
 
 use crate::{Error, Result};
 
-use super::{Offsets, TokenizerOptions};
+use super::{AddedWord, Offsets, TokenizerOptions};
 
 /// A tokenizer of the `tokenizers` crate, without truncation, padding or special tokens.
 pub(super) struct Library(Tokenizer);
@@ -34,6 +34,16 @@ impl Library {
 
     pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.0.decode(ids, skip_special).map_err(failed)
+    }
+
+    pub(super) fn added_words(&self) -> Vec<AddedWord> {
+        let words = self.0.get_added_tokens_decoder().into_iter();
+        let word = |(id, token): (u32, AddedToken)| AddedWord {
+            id,
+            text: token.content,
+            is_special: token.special,
+        };
+        words.map(word).collect()
     }
 
     pub(super) fn vocab_size(&self) -> usize {

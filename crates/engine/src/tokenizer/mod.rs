@@ -20,6 +20,7 @@ mod wordpiece;
 mod bpe;
 mod native;
 mod library;
+mod spelling;
 
 use std::fmt;
 use std::path::Path;
@@ -30,6 +31,7 @@ use crate::{Error, ErrorKind, Result};
 pub use folder::SpecialIds;
 use library::Library;
 use native::Native;
+pub use spelling::AddedWord;
 use template::Template;
 pub use template::{PairTemplate, TokenPair};
 
@@ -188,6 +190,15 @@ impl Tokenizer {
         match &self.backend {
             Backend::Native(native) => native.id_to_token(id),
             Backend::Library(library) => library.id_to_token(id),
+        }
+    }
+
+    /// The tokens that are found in a text before it is split: special ones and added words.
+    #[must_use]
+    pub fn added_words(&self) -> Vec<AddedWord> {
+        match &self.backend {
+            Backend::Native(native) => native.added_words(),
+            Backend::Library(library) => library.added_words(),
         }
     }
 

@@ -6,8 +6,7 @@ use tokenizers::{Decoder, DecoderWrapper};
 
 use crate::{Error, Result};
 
-use super::Offsets;
-use super::added::{AddedTokens, Section};
+use super::added::{AddedToken, AddedTokens, Section};
 use super::bert::BertText;
 use super::bpe::{Bpe, MergeQueue};
 use super::charsmap::Charsmap;
@@ -15,6 +14,7 @@ use super::metaspace::{self, Spaces, Words};
 use super::pieces::Pieces;
 use super::unigram::{Lattice, Unigram};
 use super::wordpiece::{Split, WordPiece};
+use super::{AddedWord, Offsets};
 
 /// A tokenizer of our own.
 pub(super) struct Native {
@@ -197,6 +197,16 @@ impl Native {
                 .get(id)
                 .map(|piece| String::from_utf8_lossy(piece).into_owned())
         })
+    }
+
+    pub(super) fn added_words(&self) -> Vec<AddedWord> {
+        let tokens = self.added.all().iter();
+        let word = |token: &AddedToken| AddedWord {
+            id: token.id,
+            text: token.content.clone(),
+            is_special: token.special,
+        };
+        tokens.map(word).collect()
     }
 
     pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {

@@ -125,6 +125,8 @@ struct Tag {
     size: u64,
     digest: String,
     details: Details,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    capabilities: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -146,6 +148,7 @@ pub(crate) async fn tags(State(app): State<Arc<App>>) -> Response {
             format: "wenyi",
             family: "wenyi",
         },
+        capabilities: listed.capabilities,
     });
     let models = models.collect();
     json(StatusCode::OK, &Tags { models })

@@ -13,11 +13,11 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::timeout;
 use wenyi::chat::{
     ChatDelta, ChatOptions, ChatRequest, Content, ContentPart, FinishReason, FunctionCall, Message,
-    MessageRole, ReplyBuilder, ResponseFormat, Thinking, Tool, ToolCall, Usage,
+    MessageRole, ReplyBuilder, ResponseFormat, Thinking, TokenLogprob, Tool, ToolCall, Usage,
 };
 use wenyi_engine::decoder::GenerateOptions;
 
-use super::chat::{Sampling, gather, ranged};
+use super::chat::{Sampling, gather, logprobs, ranged};
 use super::fields::Fields;
 use super::json;
 use super::ollama::untagged;
@@ -194,6 +194,7 @@ fn request(fields: &Fields<'_>, messages: Vec<Message>) -> Result<ChatRequest, P
     };
     let options = ChatOptions {
         thinking,
+        logprobs: logprobs(fields)?,
         ..sampling.chat(limit)
     };
     Ok(ChatRequest {
@@ -298,7 +299,8 @@ impl Answer {
                 .reasoning_content
                 .as_deref()
                 .unwrap_or_default();
-            let line = self.line(&reply.text(), thought, &reply.message.tool_calls);
+            let mut line = self.line(&reply.text(), thought, &reply.message.tool_calls);
+            put_logprobs(&mut line, &reply.logprobs);
             let line = self.last(line, reply.finish_reason.as_ref(), reply.usage);
             return Ok(json(StatusCode::OK, &line));
         }
@@ -331,7 +333,8 @@ impl Answer {
                 Err(problem) => return Some(problem),
             };
             if !delta.content.is_empty() || !delta.reasoning_content.is_empty() {
-                let piece = self.line(&delta.content, &delta.reasoning_content, &[]);
+                let mut piece = self.line(&delta.content, &delta.reasoning_content, &[]);
+                put_logprobs(&mut piece, &delta.logprobs);
                 sender.send(line(&piece)).await.ok()?;
             }
             all.push(&ChatDelta {
@@ -403,6 +406,12 @@ impl Answer {
         line["eval_count"] = usage.completion_tokens.into();
         line["eval_duration"] = total.saturating_sub(nanoseconds(self.loaded)).into();
         line
+    }
+}
+
+fn put_logprobs(line: &mut Value, tokens: &[TokenLogprob]) {
+    if !tokens.is_empty() {
+        line["logprobs"] = tokens.iter().map(TokenLogprob::to_json).collect();
     }
 }
 

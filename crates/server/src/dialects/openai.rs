@@ -221,6 +221,8 @@ struct ModelEntry {
     object: &'static str,
     created: u64,
     owned_by: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    capabilities: &'static [&'static str],
 }
 
 /// `GET /v1/models`.
@@ -257,6 +259,7 @@ fn entries(app: &App) -> Vec<ModelEntry> {
             id: listed.name,
             object: "model",
             created: 0,
+            capabilities: listed.capabilities,
             owned_by: listed.alias_of.unwrap_or_else(|| "wenyi".into()),
         })
         .collect()

@@ -51,7 +51,8 @@ pub(super) enum Place {
 #[derive(Clone, Debug)]
 pub(super) enum Loaded {
     Encoder(Arc<Worker>),
-    Chat(Arc<Speaker>),
+    /// One model, to talk with and for vectors.
+    Chat(Arc<Speaker>, Arc<Worker>),
     Remote(Arc<Remote>),
 }
 
@@ -63,7 +64,9 @@ impl Loaded {
     fn is_in_use(&self) -> bool {
         let count = match self {
             Self::Encoder(worker) => Arc::strong_count(worker),
-            Self::Chat(speaker) => Arc::strong_count(speaker),
+            Self::Chat(speaker, worker) => {
+                Arc::strong_count(speaker).max(Arc::strong_count(worker))
+            }
             Self::Remote(remote) => Arc::strong_count(remote),
         };
         count > 1
@@ -91,6 +94,11 @@ impl From<Output> for Wanted {
 
 impl Wanted {
     const ALL: [Self; 4] = [Self::Embedding, Self::Relevance, Self::Sparse, Self::Chat];
+
+    /// True if a model that gives `self` gives `wanted` too.
+    pub(super) fn includes(self, wanted: Self) -> bool {
+        self == wanted || (self, wanted) == (Self::Chat, Self::Embedding)
+    }
 
     pub(super) fn plural(self) -> &'static str {
         match self {
@@ -121,6 +129,18 @@ impl Entry {
         Wanted::ALL.into_iter().find(|wanted| *wanted as u8 == code)
     }
 
+    /// What it is for, in Ollama's words; empty while it is not known.
+    pub(super) fn capabilities(&self) -> &'static [&'static str] {
+        match (self.gives(), &self.place) {
+            (Some(Wanted::Chat), Place::Chat) => &["completion", "tools", "embedding"],
+            (Some(Wanted::Chat), _) => &["completion"],
+            (Some(Wanted::Embedding), _) => &["embedding"],
+            (Some(Wanted::Relevance), _) => &["rerank"],
+            (Some(Wanted::Sparse), _) => &["sparse-embedding"],
+            (None, _) => &[],
+        }
+    }
+
     /// The model, if it is in memory.
     pub(super) fn peek(&self) -> Option<Loaded> {
         self.loaded.try_lock().ok()?.clone()
@@ -139,7 +159,7 @@ impl Entry {
         let opened = match &self.place {
             Place::Remote(name) => Remote::open(name, options).map(|r| Loaded::Remote(r.into())),
             Place::Encoder => self.open_encoder(options, metrics).await,
-            Place::Chat => self.open_chat(options).await,
+            Place::Chat => self.open_chat(options, metrics).await,
         };
         let loaded = opened.map_err(|reason| {
             tracing::error!(model = self.served.name, reason, "cannot load");
@@ -181,7 +201,11 @@ impl Entry {
         Ok(Loaded::Encoder(Arc::new(worker)))
     }
 
-    async fn open_chat(&self, options: &ServerOptions) -> Result<Loaded, String> {
+    async fn open_chat(
+        &self,
+        options: &ServerOptions,
+        metrics: Arc<Metrics>,
+    ) -> Result<Loaded, String> {
         let decoder = DecoderOptions {
             // Small models lose their way in int8.
             precision: options.precision.or(Some(Precision::Bf16)),
@@ -192,13 +216,23 @@ impl Entry {
         let name = self.served.name.clone();
         let open = move |local: LocalModel| {
             let model = LocalChatModel::open(&local.path, &name, &decoder);
-            model.map_err(|error| error.to_string())
+            let model = model.map_err(|error| error.to_string())?;
+            let encoder = EncoderOptions {
+                name: Some(local.id),
+                ..EncoderOptions::default()
+            };
+            let encoder = model.decoder().encoder(&encoder);
+            let encoder = encoder.map_err(|error| error.to_string())?;
+            Ok((model, encoder))
         };
-        let local = self.opened(open).await?;
+        let (local, encoder) = self.opened(open).await?;
+        let limit = options.max_queued_tokens;
+        let worker = Worker::start(encoder, &self.served.name, limit, metrics);
+        let worker = worker.map_err(|error| error.to_string())?;
         let model: Arc<dyn ChatModel> = Arc::new(local.clone());
         let places = Arc::new(Semaphore::new(options.max_chats));
         let speaker = Speaker::new(model, Some(local), places);
-        Ok(Loaded::Chat(Arc::new(speaker)))
+        Ok(Loaded::Chat(Arc::new(speaker), Arc::new(worker)))
     }
 
     /// Finds the model's folder and opens it, where blocking does no harm.

@@ -35,6 +35,8 @@ pub(crate) struct Listed {
     pub(crate) name: String,
     /// The model behind it if `name` is an alias.
     pub(crate) alias_of: Option<String>,
+    /// What it is for, as far as that is known.
+    pub(crate) capabilities: &'static [&'static str],
 }
 
 /// A local encoder that answers a request, held in memory as long as this lives.
@@ -134,10 +136,12 @@ impl Registry {
         let models = self.entries.iter().map(|entry| Listed {
             name: entry.served.name.clone(),
             alias_of: (entry.is_named_only).then(|| entry.served.source.clone()),
+            capabilities: entry.capabilities(),
         });
         let aliases = self.aliases.iter().map(|(name, model)| Listed {
             name: name.clone(),
             alias_of: Some(model.clone()),
+            capabilities: self.find(model).map_or(&[], |entry| entry.capabilities()),
         });
         models.chain(aliases).collect()
     }
@@ -152,7 +156,10 @@ impl Registry {
         match loaded {
             Loaded::Encoder(worker) => Ok(Choice::Here(Chosen { name, worker })),
             Loaded::Remote(remote) => Ok(Choice::There(name, remote)),
-            Loaded::Chat(_) => Err(kind(&name, wanted.into(), Wanted::Chat)),
+            Loaded::Chat(_, worker) if wanted == Output::Embedding => {
+                Ok(Choice::Here(Chosen { name, worker }))
+            }
+            Loaded::Chat(..) => Err(kind(&name, wanted.into(), Wanted::Chat)),
         }
     }
 
@@ -179,7 +186,7 @@ impl Registry {
     ) -> Result<(String, Choice<Arc<Speaker>>), Problem> {
         let (name, loaded) = self.loaded(name, Wanted::Chat).await?;
         match loaded {
-            Loaded::Chat(speaker) => Ok((name, Choice::Here(speaker))),
+            Loaded::Chat(speaker, _) => Ok((name, Choice::Here(speaker))),
             Loaded::Remote(remote) => Ok((name.clone(), Choice::There(name, remote))),
             Loaded::Encoder(worker) => {
                 let available = worker.encoder().description().output.into();
@@ -213,13 +220,13 @@ impl Registry {
             })?;
             // Known without loading: a wrong kind must not cost a load.
             if let (Some(given), Place::Encoder | Place::Chat) = (entry.gives(), &entry.place)
-                && given != wanted
+                && !given.includes(wanted)
             {
                 return Err(kind(name, wanted, given));
             }
             let loaded = self.load(entry).await?;
             return match entry.gives() {
-                Some(given) if given != wanted && !loaded.is_remote() => {
+                Some(given) if !given.includes(wanted) && !loaded.is_remote() => {
                     Err(kind(name, wanted, given))
                 }
                 _ => Ok((entry.served.name.clone(), loaded)),
@@ -251,8 +258,10 @@ impl Registry {
     /// Tokens that wait for each model in memory that is not just being loaded.
     pub(crate) fn queued(&self) -> Vec<(String, usize)> {
         let queued = |entry: &Arc<Entry>| match entry.peek()? {
-            Loaded::Encoder(worker) => Some((entry.served.name.clone(), worker.queued())),
-            _ => None,
+            Loaded::Encoder(worker) | Loaded::Chat(_, worker) => {
+                Some((entry.served.name.clone(), worker.queued()))
+            }
+            Loaded::Remote(_) => None,
         };
         self.entries.iter().filter_map(queued).collect()
     }

@@ -8,6 +8,7 @@ pub(crate) mod provider;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -115,6 +116,61 @@ pub(crate) fn options() -> ServerOptions {
         threads: Some(1),
         offline: true,
         ..ServerOptions::default()
+    }
+}
+
+/// The body of a chunked answer.
+pub(crate) fn unchunked(reply: &Reply) -> String {
+    let mut rest = &reply.body[..];
+    let mut text = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            return String::from_utf8(text).unwrap();
+        }
+        text.extend_from_slice(&rest[end + 2..end + 2 + size]);
+        rest = &rest[end + 2 + size + 2..];
+    }
+}
+
+/// The events of a streamed answer.
+pub(crate) fn events(reply: &Reply) -> Vec<String> {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(
+        reply
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/event-stream")
+    );
+    let text = unchunked(reply);
+    let events = text.split_terminator("\n\n");
+    events
+        .map(|event| event.strip_prefix("data: ").unwrap().to_owned())
+        .collect()
+}
+
+/// As [`options`], with room for the description of tools in conversations.
+pub(crate) fn roomy_options() -> ServerOptions {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let from = PathBuf::from(fixture("decoders/llama").source);
+        for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        let path = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["max_position_embeddings"] = 2048.into();
+        std::fs::write(&path, config.to_string()).unwrap();
+        folder
+    });
+    ServerOptions {
+        chat_models: vec![ServedModel {
+            name: "chat".into(),
+            source: folder.path().to_string_lossy().into_owned(),
+        }],
+        ..options()
     }
 }
 

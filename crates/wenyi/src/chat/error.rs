@@ -37,6 +37,14 @@ pub enum ChatErrorKind {
         /// What is possible.
         expected: String,
     },
+    /// The answer cannot have the form that was asked for.
+    #[error("`{option}`: {source}")]
+    Form {
+        /// What asks for it.
+        option: &'static str,
+        /// What is wrong with it.
+        source: wenyi_engine::Error,
+    },
     /// The caller asked to stop.
     #[error("stopped")]
     Cancelled,
@@ -55,7 +63,9 @@ impl ChatError {
         match self.kind() {
             ChatErrorKind::Engine(error) => error.is_user_error(),
             ChatErrorKind::Provider(error) => error.is_user_error(),
-            ChatErrorKind::ContextLength { .. } | ChatErrorKind::Unsupported { .. } => true,
+            ChatErrorKind::ContextLength { .. }
+            | ChatErrorKind::Unsupported { .. }
+            | ChatErrorKind::Form { .. } => true,
             ChatErrorKind::Cancelled => false,
         }
     }
@@ -70,6 +80,7 @@ impl ChatError {
                 Some("shorten the conversation, or use a model with a longer context".into())
             }
             ChatErrorKind::Unsupported { option, .. } => Some(format!("leave out `{option}`")),
+            ChatErrorKind::Form { source, .. } => source.hint(),
             ChatErrorKind::Cancelled => None,
         }
     }

@@ -5,16 +5,24 @@ mod message;
 mod request;
 mod reply;
 mod error;
+mod tools;
+mod calls;
+mod quoted;
+mod prepare;
 mod local;
 mod sessions;
+mod memory;
 
 pub use crate::providers::{init_chat_model, init_chat_model_with};
 pub use error::{ChatError, ChatErrorKind};
 pub use local::{DEFAULT_CHAT_MODEL, DecoderOptions, LocalChatModel};
+pub use memory::{Turn, TurnVectors, recall, turns};
 pub use message::{
     Content, ContentPart, FunctionCall, FunctionDefinition, Message, MessageRole, Tool, ToolCall,
 };
-pub use reply::{ChatDelta, ChatReply, FinishReason, ReplyBuilder, ToolCallDelta, Usage};
+pub use reply::{
+    ChatDelta, ChatReply, FinishReason, ReplyBuilder, TokenLogprob, ToolCallDelta, Usage,
+};
 pub use request::{ChatOptions, ChatRequest, ResponseFormat, Thinking, ToolChoice};
 
 /// An answer as it comes; dropping it ends the work behind it. After an error it is at its end.

@@ -17,6 +17,8 @@ pub struct ChatReply {
     pub finish_reason: Option<FinishReason>,
     /// Tokens, where the provider counted them.
     pub usage: Option<Usage>,
+    /// The answer's tokens with their probabilities, if they were asked for.
+    pub logprobs: Vec<TokenLogprob>,
     /// What only one provider says, such as `system_fingerprint`.
     pub extra: Map<String, Value>,
 }
@@ -132,12 +134,84 @@ pub struct ChatDelta {
     pub content: String,
     /// More of what it thinks; empty if this piece has none.
     pub reasoning_content: String,
+    /// The tokens of this piece with their probabilities, if they were asked for.
+    pub logprobs: Vec<TokenLogprob>,
     /// More of its calls.
     pub tool_calls: Vec<ToolCallDelta>,
     /// Why the answer ended, in its last piece but the usage.
     pub finish_reason: Option<FinishReason>,
     /// Tokens of the whole call, in the last piece.
     pub usage: Option<Usage>,
+}
+
+/// A token of an answer, and how likely it was before temperature and the like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenLogprob {
+    /// Its text; a part of a character is `\u{FFFD}`.
+    pub token: String,
+    /// The bytes of its text.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability.
+    pub logprob: f64,
+    /// The likeliest tokens in its place, best first; their own lists are empty.
+    pub top: Vec<TokenLogprob>,
+}
+
+impl From<&wenyi_engine::decoder::TokenLogprob> for TokenLogprob {
+    fn from(token: &wenyi_engine::decoder::TokenLogprob) -> Self {
+        Self {
+            token: token.text.clone(),
+            bytes: token.bytes.clone(),
+            logprob: token.logprob.into(),
+            top: token.top.iter().map(Self::from).collect(),
+        }
+    }
+}
+
+impl TokenLogprob {
+    /// As in the API's JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut value = self.alone();
+        value["top_logprobs"] = self.top.iter().map(Self::alone).collect();
+        value
+    }
+
+    /// Those of a choice in the API's JSON.
+    pub(crate) fn list(choice: &Value) -> Vec<Self> {
+        let list = choice
+            .pointer("/logprobs/content")
+            .and_then(Value::as_array);
+        list.into_iter().flatten().map(Self::from_json).collect()
+    }
+
+    fn from_json(value: &Value) -> Self {
+        let list = |name: &str| {
+            value
+                .get(name)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+        };
+        let token = value
+            .get("token")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let byte = |byte: &Value| u8::try_from(byte.as_u64()?).ok();
+        Self {
+            token: token.to_owned(),
+            bytes: list("bytes").filter_map(byte).collect(),
+            logprob: value
+                .get("logprob")
+                .and_then(Value::as_f64)
+                .unwrap_or(f64::NEG_INFINITY),
+            top: list("top_logprobs").map(Self::from_json).collect(),
+        }
+    }
+
+    fn alone(&self) -> Value {
+        json!({"token": self.token, "logprob": self.logprob, "bytes": self.bytes})
+    }
 }
 
 /// The next piece of one call.
@@ -167,6 +241,7 @@ impl ReplyBuilder {
     pub fn push(&mut self, delta: &ChatDelta) {
         self.content.push_str(&delta.content);
         self.reasoning_content.push_str(&delta.reasoning_content);
+        self.reply.logprobs.extend_from_slice(&delta.logprobs);
         for call in &delta.tool_calls {
             self.push_call(call);
         }
@@ -279,6 +354,23 @@ mod tests {
             .map(|call| (call.id.as_str(), call.function.arguments.as_str()))
             .collect();
         assert_eq!(calls, [("call_a", "{}"), ("call_b", "[]")]);
+    }
+
+    #[test]
+    fn probabilities_go_to_json_and_back() {
+        let top = TokenLogprob {
+            token: "文".into(),
+            bytes: "文".into(),
+            logprob: -0.5,
+            top: Vec::new(),
+        };
+        let token = TokenLogprob {
+            top: vec![top.clone()],
+            ..top
+        };
+        let choice = json!({"logprobs": {"content": [token.to_json()]}});
+        assert_eq!(TokenLogprob::list(&choice), [token]);
+        assert!(TokenLogprob::list(&json!({"logprobs": null})).is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is asked of a model: the conversation and how to go on with it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::{Message, Tool};
@@ -65,6 +67,10 @@ pub struct ChatOptions {
     pub frequency_penalty: Option<f64>,
     /// Above 1, less of what was said already. Qwen and local servers.
     pub repetition_penalty: Option<f64>,
+    /// Added to the scores of tokens, −100 to 100; the ids are those of the model's own tokenizer.
+    pub logit_bias: BTreeMap<u32, f64>,
+    /// Report each token's probability, and those of so many likeliest ones in its place.
+    pub logprobs: Option<u32>,
     /// Whether and how long to think first.
     pub thinking: Option<Thinking>,
     /// Whether several tools may be called at once.
@@ -143,9 +149,11 @@ pub enum ResponseFormat {
         name: String,
         /// The schema.
         schema: Value,
-        /// Hold the model to the schema while it writes.
+        /// Hold the model to the schema while it writes; models on this machine always are.
         strict: bool,
     },
+    /// A text that the regular expression describes as a whole. Models on this machine only.
+    Regex(String),
 }
 
 impl ResponseFormat {
@@ -161,6 +169,7 @@ impl ResponseFormat {
                 strict,
             } => serde_json::json!({"type": "json_schema",
                 "json_schema": {"name": name, "schema": schema, "strict": strict}}),
+            Self::Regex(regex) => serde_json::json!({"type": "regex", "regex": regex}),
         }
     }
 
@@ -170,6 +179,7 @@ impl ResponseFormat {
         match value.get("type")?.as_str()? {
             "text" => Some(Self::Text),
             "json_object" => Some(Self::JsonObject),
+            "regex" => Some(Self::Regex(value.get("regex")?.as_str()?.to_owned())),
             "json_schema" => {
                 let inner = value.get("json_schema")?;
                 Some(Self::JsonSchema {
@@ -206,6 +216,7 @@ mod tests {
         for format in [
             ResponseFormat::Text,
             ResponseFormat::JsonObject,
+            ResponseFormat::Regex("[0-9]+".into()),
             ResponseFormat::JsonSchema {
                 name: "Joke".into(),
                 schema: json!({"type": "object"}),

@@ -31,6 +31,12 @@ impl LocalEmbedder {
     }
 }
 
+impl From<Encoder> for LocalEmbedder {
+    fn from(encoder: Encoder) -> Self {
+        Self { encoder }
+    }
+}
+
 impl Embedder for LocalEmbedder {
     fn fingerprint(&self) -> &Fingerprint {
         self.encoder.fingerprint()

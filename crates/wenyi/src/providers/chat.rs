@@ -10,7 +10,7 @@ use super::table::ThinkingField;
 use super::{Error, ErrorKind, Result};
 use crate::chat::{
     ChatDelta, ChatError, ChatErrorKind, ChatModel, ChatReply, ChatRequest, ChatStream,
-    FinishReason, Message, ReplyBuilder, Thinking, ToolCallDelta, Usage,
+    FinishReason, Message, ReplyBuilder, Thinking, TokenLogprob, ToolCallDelta, Usage,
 };
 
 /// A provider's model that speaks.
@@ -81,6 +81,13 @@ impl RemoteChat {
         put(body, "presence_penalty", options.presence_penalty);
         put(body, "frequency_penalty", options.frequency_penalty);
         put(body, "parallel_tool_calls", options.parallel_tool_calls);
+        if let Some(count) = options.logprobs {
+            body.insert("logprobs".into(), true.into());
+            put(body, "top_logprobs", Some(count).filter(|count| *count > 0));
+        }
+        if !options.logit_bias.is_empty() {
+            body.insert("logit_bias".into(), json!(options.logit_bias));
+        }
         if !options.stop.is_empty() {
             body.insert("stop".into(), json!(options.stop));
         }
@@ -195,6 +202,7 @@ impl RemoteChat {
             message,
             finish_reason: finish_reason.map(FinishReason::from),
             usage: value.get("usage").and_then(Usage::from_json),
+            logprobs: TokenLogprob::list(&choice),
             extra: match value.get("system_fingerprint") {
                 Some(mark) => Map::from_iter([("system_fingerprint".to_owned(), mark.clone())]),
                 None => Map::new(),
@@ -342,6 +350,7 @@ fn delta(value: &Value) -> ChatDelta {
         tool_calls: calls.collect(),
         finish_reason: text(choice, "finish_reason").map(|reason| reason.as_str().into()),
         usage: value.get("usage").and_then(Usage::from_json),
+        logprobs: TokenLogprob::list(choice),
     }
 }
 
@@ -362,6 +371,7 @@ fn whole_as_delta(reply: ChatReply) -> ChatDelta {
         model: Some(reply.model),
         finish_reason: reply.finish_reason,
         usage: reply.usage,
+        logprobs: reply.logprobs,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `wenyi chat`: a conversation with a model, or one question.
 
 mod history;
+mod memory;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -18,11 +19,13 @@ use crate::progress::Terminal;
 use crate::{interrupt, model};
 
 use history::History;
+use memory::Memory;
 
 /// Talk with a model
 ///
 /// With a question: answers it and ends. Without: a conversation, one line a turn, kept on this
-/// machine and taken up again the next time. The default model is tiny and speaks English; choose a
+/// machine and taken up again the next time. Of a conversation that grows longer than the model can
+/// read, it is shown the latest turns and those that the question is about. The default model is tiny and speaks English; choose a
 /// larger one with --model.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -109,7 +112,7 @@ fn open(
     arguments: &Arguments,
     name: Option<&str>,
     progress: &Terminal,
-) -> anyhow::Result<Box<dyn ChatModel>> {
+) -> anyhow::Result<LocalChatModel> {
     let hub = model::hub(arguments.model.offline)?;
     let local = hub.resolve(name.unwrap_or(DEFAULT_CHAT_MODEL), progress)?;
     let options = DecoderOptions {
@@ -118,20 +121,33 @@ fn open(
         context: arguments.context,
         ..DecoderOptions::default()
     };
-    Ok(Box::new(LocalChatModel::open(
-        &local.path,
-        &local.id,
-        &options,
-    )?))
+    Ok(LocalChatModel::open(&local.path, &local.id, &options)?)
 }
 
 /// A model and how it answers.
 struct Chat {
-    model: Box<dyn ChatModel>,
+    model: LocalChatModel,
     options: ChatOptions,
 }
 
 impl Chat {
+    /// Tokens that a conversation may have before an answer to it.
+    fn budget(&self) -> usize {
+        /// Share of the context that is kept for the answer, unless its length is asked for.
+        const ANSWER: usize = 4;
+        let context = self.model.decoder().context();
+        let answer = self
+            .options
+            .max_tokens
+            .map_or(context / ANSWER, |most| most as usize);
+        context.saturating_sub(answer)
+    }
+
+    fn count(&self, text: &str) -> usize {
+        let ids = self.model.decoder().tokenizer().encode(text);
+        ids.map_or(text.len(), |ids| ids.len())
+    }
+
     /// Prints the answer as it comes, and returns it.
     fn answer(&self, messages: Vec<Message>) -> anyhow::Result<Message> {
         let request = ChatRequest::new(messages).with_options(self.options.clone());
@@ -206,6 +222,7 @@ fn talk(mut chat: Chat, arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(text) = &arguments.system {
         history.set_system(text)?;
     }
+    let mut memory = Memory::new(hub.cache_folder(), arguments.model.offline);
     let style = style::stderr();
     greet(&chat, &history, &style)?;
     let mut line = String::new();
@@ -221,7 +238,7 @@ fn talk(mut chat: Chat, arguments: &Arguments) -> anyhow::Result<()> {
         match order(text) {
             None if text.is_empty() => {}
             None => {
-                if let Err(error) = turn(&chat, &mut history, text) {
+                if let Err(error) = turn(&chat, &mut history, &mut memory, text) {
                     // A conversation survives what goes wrong in a turn, but not Ctrl-C.
                     if error.is::<Stopped>() {
                         return Err(error);
@@ -254,8 +271,9 @@ fn greet(chat: &Chat, history: &History, style: &Style) -> io::Result<()> {
     writeln!(io::stderr(), "{name}{taken_up}; /help shows the commands")
 }
 
-fn turn(chat: &Chat, history: &mut History, text: &str) -> anyhow::Result<()> {
-    let mut messages = history.messages().to_vec();
+fn turn(chat: &Chat, history: &mut History, memory: &mut Memory, text: &str) -> anyhow::Result<()> {
+    let count = |text: &str| chat.count(text);
+    let mut messages = memory.recall(history.messages(), text, chat.budget(), &count)?;
     messages.push(Message::user(text));
     let answer = chat.answer(messages)?;
     history.push(Message::user(text), answer)

@@ -48,8 +48,7 @@ async fn prompts(
     input: Input,
     speaker: &Arc<Speaker>,
 ) -> Result<Vec<Prompt>, Problem> {
-    parse::refuse_unknown_to_local_models(fields)?;
-    for name in ["suffix", "echo", "best_of"] {
+    for name in ["suffix", "echo", "best_of", "logprobs"] {
         let value: Option<serde_json::Value> = fields.optional(name)?;
         let is_usual =
             value.is_none_or(|value| [false.into(), "".into(), 1.into()].contains(&value));

@@ -15,7 +15,7 @@ use wenyi::chat::ReplyBuilder;
 use wenyi::providers::Service;
 
 pub(crate) use completions::completions;
-pub(super) use parse::{Sampling, ranged};
+pub(super) use parse::{Sampling, logprobs, ranged};
 pub(super) use relay::pass_on;
 
 use super::fields::Fields;

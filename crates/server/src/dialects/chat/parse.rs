@@ -1,5 +1,7 @@
 //! Requests for conversations and for texts that go on.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 use wenyi::chat::{ChatOptions, ChatRequest, Message, ResponseFormat, Thinking, Tool, ToolChoice};
@@ -39,7 +41,6 @@ pub(super) fn messages(fields: &Fields<'_>) -> Result<Vec<Message>, Problem> {
 
 /// The request and how many answers to it are wanted.
 pub(super) fn request(fields: &Fields<'_>) -> Result<(ChatRequest, usize), Problem> {
-    refuse_unknown_to_local_models(fields)?;
     let sampling = Sampling::parse(fields)?;
     let choice: Option<Value> = fields.optional("tool_choice")?;
     let format: Option<Value> = fields.optional("response_format")?;
@@ -50,6 +51,7 @@ pub(super) fn request(fields: &Fields<'_>) -> Result<(ChatRequest, usize), Probl
         response_format: understood("response_format", format, ResponseFormat::from_json)?,
         options: ChatOptions {
             thinking: thinking(fields)?,
+            logprobs: logprobs(fields)?,
             parallel_tool_calls: fields.optional("parallel_tool_calls")?,
             ..sampling.chat(limit(fields)?)
         },
@@ -78,19 +80,39 @@ fn understood<T>(
         .transpose()
 }
 
-/// What would be promised and not given.
-pub(super) fn refuse_unknown_to_local_models(fields: &Fields<'_>) -> Result<(), Problem> {
-    let logprobs: Option<Value> = fields.optional("logprobs")?;
-    if !matches!(logprobs, None | Some(Value::Bool(false))) {
-        let reason = "is not given by models on this machine";
-        return Err(Problem::field("logprobs", reason));
+/// How many of the likeliest tokens are told of for each token, if any is.
+pub(crate) fn logprobs(fields: &Fields<'_>) -> Result<Option<u32>, Problem> {
+    /// OpenAI's own limit.
+    const MOST: u32 = 20;
+    let is_wanted: Option<bool> = fields.optional("logprobs")?;
+    let count: Option<u32> = fields.optional("top_logprobs")?;
+    if count.is_some() && is_wanted != Some(true) {
+        return Err(Problem::field(
+            "top_logprobs",
+            "needs `logprobs` to be true",
+        ));
     }
-    let bias: Option<serde_json::Map<String, Value>> = fields.optional("logit_bias")?;
-    if bias.is_some_and(|bias| !bias.is_empty()) {
-        let reason = "is not taken by models on this machine";
+    if let Some(count) = count.filter(|count| *count > MOST) {
+        let reason = format!("is {count}, expected 0 to {MOST}");
+        return Err(Problem::field("top_logprobs", reason));
+    }
+    Ok(is_wanted
+        .filter(|is_wanted| *is_wanted)
+        .map(|_| count.unwrap_or(0)))
+}
+
+/// Biases by token, of the model's own tokenizer.
+fn logit_bias(fields: &Fields<'_>) -> Result<BTreeMap<u32, f64>, Problem> {
+    let bias: Option<BTreeMap<u32, f64>> = fields.optional("logit_bias")?;
+    let bias = bias.unwrap_or_default();
+    if let Some((id, value)) = bias
+        .iter()
+        .find(|(_, value)| !(-100.0..=100.0).contains(*value))
+    {
+        let reason = format!("has {value} for token {id}, expected -100 to 100");
         return Err(Problem::field("logit_bias", reason));
     }
-    Ok(())
+    Ok(bias)
 }
 
 /// Tokens of the answer, under either of their names.
@@ -158,6 +180,7 @@ pub(crate) struct Sampling {
     pub(crate) repetition_penalty: Option<f64>,
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Vec<String>,
+    pub(crate) logit_bias: BTreeMap<u32, f64>,
 }
 
 impl Sampling {
@@ -172,6 +195,7 @@ impl Sampling {
             repetition_penalty: ranged(fields, "repetition_penalty", 0.01, 10.0)?,
             seed: seed(fields)?,
             stop: stops(fields)?,
+            logit_bias: logit_bias(fields)?,
         })
     }
 
@@ -186,6 +210,7 @@ impl Sampling {
             repetition_penalty: self.repetition_penalty,
             seed: self.seed,
             stop: self.stop,
+            logit_bias: self.logit_bias,
             max_tokens,
             ..ChatOptions::default()
         }
@@ -195,6 +220,7 @@ impl Sampling {
     pub(crate) fn engine(&self) -> SamplingOptions {
         let usual = SamplingOptions::default();
         let number = |value: Option<f64>, usual: f32| value.map_or(usual, |value| value as f32);
+        let biases = self.logit_bias.iter();
         SamplingOptions {
             temperature: number(self.temperature, usual.temperature),
             top_k: self
@@ -206,8 +232,8 @@ impl Sampling {
             repetition_penalty: number(self.repetition_penalty, usual.repetition_penalty),
             presence_penalty: number(self.presence_penalty, usual.presence_penalty),
             frequency_penalty: number(self.frequency_penalty, usual.frequency_penalty),
+            logit_bias: biases.map(|(id, bias)| (*id, *bias as f32)).collect(),
             seed: self.seed,
-            ..usual
         }
     }
 }

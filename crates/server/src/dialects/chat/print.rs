@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::timeout;
-use wenyi::chat::{ChatDelta, ChatReply, FinishReason, ToolCallDelta, Usage};
+use wenyi::chat::{ChatDelta, ChatReply, FinishReason, TokenLogprob, ToolCallDelta, Usage};
 
 use super::super::openai;
 use super::parse::Streams;
@@ -76,7 +76,8 @@ pub(super) fn whole(head: &Head, replies: Vec<ChatReply>) -> Value {
             .finish_reason
             .as_ref()
             .map_or("stop", FinishReason::as_str);
-        let mut choice = json!({"index": index, "logprobs": null, "finish_reason": finish});
+        let logprobs = logprobs(&reply.logprobs);
+        let mut choice = json!({"index": index, "logprobs": logprobs, "finish_reason": finish});
         match head.form {
             Form::Chat => choice["message"] = message(&reply),
             Form::Text => choice["text"] = reply.text().into(),
@@ -86,6 +87,15 @@ pub(super) fn whole(head: &Head, replies: Vec<ChatReply>) -> Value {
     let mut whole = head.object(false, choices.collect());
     whole["usage"] = usage.to_json();
     whole
+}
+
+/// Tokens with their probabilities; `null` if they were not asked for.
+fn logprobs(tokens: &[TokenLogprob]) -> Value {
+    if tokens.is_empty() {
+        return Value::Null;
+    }
+    let content: Vec<Value> = tokens.iter().map(TokenLogprob::to_json).collect();
+    json!({"content": content, "refusal": null})
 }
 
 fn message(reply: &ChatReply) -> Value {
@@ -191,20 +201,21 @@ impl Events {
     async fn piece(&mut self, index: usize, delta: ChatDelta) -> Result<(), Gone> {
         self.usages[index] = delta.usage.or(self.usages[index]);
         let is_chat = self.head.form == Form::Chat;
+        let tokens = &delta.logprobs;
         if !delta.reasoning_content.is_empty() && is_chat {
             let piece = json!({"reasoning_content": delta.reasoning_content});
-            self.chunk(index, piece, None).await?;
+            self.piece_chunk(index, piece, tokens).await?;
         }
         if !delta.content.is_empty() {
             let piece = match self.head.form {
                 Form::Chat => json!({"content": delta.content}),
                 Form::Text => json!(delta.content),
             };
-            self.chunk(index, piece, None).await?;
+            self.piece_chunk(index, piece, tokens).await?;
         }
         if !delta.tool_calls.is_empty() && is_chat {
             let calls: Vec<Value> = delta.tool_calls.iter().map(call).collect();
-            self.chunk(index, json!({"tool_calls": calls}), None)
+            self.piece_chunk(index, json!({"tool_calls": calls}), tokens)
                 .await?;
         }
         if let Some(reason) = &delta.finish_reason {
@@ -213,6 +224,21 @@ impl Events {
             self.chunk(index, piece, Some(reason)).await?;
         }
         Ok(())
+    }
+
+    /// More of an answer, and the tokens that it is made of.
+    async fn piece_chunk(
+        &self,
+        index: usize,
+        piece: Value,
+        tokens: &[TokenLogprob],
+    ) -> Result<(), Gone> {
+        let mut chunk = self.head.chunk(index, piece, None);
+        chunk["choices"][0]["logprobs"] = logprobs(tokens);
+        if self.has_usage {
+            chunk["usage"] = Value::Null;
+        }
+        self.send(&chunk).await
     }
 
     async fn chunk(
