@@ -226,8 +226,7 @@ impl Entry {
             Ok((model, encoder))
         };
         let (local, encoder) = self.opened(open).await?;
-        let limit = options.max_queued_tokens;
-        let worker = Worker::start(encoder, &self.served.name, limit, metrics);
+        let worker = Worker::start(encoder, &self.served.name, options, metrics);
         let worker = worker.map_err(|error| error.to_string())?;
         let model: Arc<dyn ChatModel> = Arc::new(local.clone());
         let places = Arc::new(Semaphore::new(options.max_chats));
