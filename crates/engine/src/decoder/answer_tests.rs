@@ -67,6 +67,44 @@ fn tokens_tried_ahead_change_no_answer() {
     }
 }
 
+/// What repeats itself is tried ahead, past where the grammar has it end; it ends there all the same.
+#[test]
+fn tokens_tried_ahead_are_held_to_the_grammar() {
+    for decoder in models() {
+        let grammar = Grammar::Regex("((ab){7}c|(de ){9}f)( [0-9]{2}){4}".into());
+        let held = |temperature, look_up| GenerateOptions {
+            constraint: Some(decoder.constraint(&grammar, Begins::AtOnce).unwrap()),
+            ignore_end: false,
+            max_tokens: Some(80),
+            ..options(temperature, look_up)
+        };
+        let alone: Vec<_> = (0_u8..6)
+            .map(|step| answer(&decoder, &prompt(1), &held(f32::from(step), false)))
+            .collect();
+        for ids in &alone {
+            let text = decoder.tokenizer.decode(ids, true).unwrap();
+            let digits = text.trim_start_matches("abababababababc");
+            let digits = digits.trim_start_matches("de de de de de de de de de f");
+            assert!(
+                text.len() - digits.len() >= 15 && digits.len() == 12,
+                "{text}"
+            );
+        }
+        let together: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0_u8..6)
+                .map(|step| {
+                    let options = held(f32::from(step), true);
+                    let decoder = &decoder;
+                    scope.spawn(move || answer(decoder, &prompt(1), &options))
+                })
+                .collect();
+            let threads = threads.into_iter();
+            threads.map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(alone, together);
+    }
+}
+
 #[test]
 fn answers_in_company_are_those_alone() {
     for decoder in models() {

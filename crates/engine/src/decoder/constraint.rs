@@ -32,6 +32,8 @@ pub struct Constraint {
     tail: String,
     /// Room at which a way to the end has to be known before each token.
     reserve: usize,
+    /// A way to the end from here, if one is known.
+    way: Option<Vec<u32>>,
     steps: usize,
 }
 
@@ -81,6 +83,7 @@ impl Decoder {
             is_owed,
             tail: String::new(),
             reserve: 0,
+            way: None,
             steps: 0,
         })
     }
@@ -99,6 +102,7 @@ impl Decoder {
             is_owed: false,
             tail: String::new(),
             reserve: 0,
+            way: None,
             steps: 0,
         })
     }
@@ -137,16 +141,18 @@ impl Constraint {
         };
         /// No text of a schema that people write is longer at its shortest.
         const LONGEST: usize = 4096;
-        let Some(way) = self.vocabulary.way_out(matcher.clone(), LONGEST) else {
-            return Ok(());
+        let Some(way) = self.vocabulary.way_out(matcher, LONGEST) else {
+            let reason = format!("no text of that form was found to end within {LONGEST} tokens");
+            return Err(ErrorKind::Grammar { reason }.into());
         };
-        self.reserve = 2 * way.len() + SLACK;
-        if way.len() <= room {
+        let length = way.len();
+        self.reserve = 2 * length + SLACK;
+        self.way = Some(way);
+        if length <= room {
             return Ok(());
         }
         let reason = format!(
-            "the shortest text of that form has about {} tokens, there is room for {room}",
-            way.len()
+            "the shortest text of that form has about {length} tokens, there is room for {room}"
         );
         Err(ErrorKind::Grammar { reason }.into())
     }
@@ -260,7 +266,17 @@ impl Constraint {
             self.state = State::Done;
             return Ok(id);
         }
-        let id = self.in_time(id, step.room);
+        let end = step.decoder.end_ids.first();
+        let id = match self.in_time(id, step.room) {
+            Next::Token(id) => id,
+            Next::End => match end {
+                Some(end) => {
+                    self.state = State::Done;
+                    return Ok(*end);
+                }
+                None => id,
+            },
+        };
         self.advance(id)?;
         Ok(id)
     }
@@ -276,195 +292,54 @@ impl Constraint {
     }
 
     /// `id`, or the first token of a way to the end if after `id` there would be no room for one.
-    fn in_time(&mut self, id: u32, room: usize) -> u32 {
+    fn in_time(&mut self, id: u32, room: usize) -> Next {
         /// Tokens after which the way to the end is measured again.
         const EVERY: usize = 8;
+        /// Room at which it is also measured where a new part may begin, whose way is longer.
+        const NEAR: usize = 1024;
         self.steps += 1;
         let Some(matcher) = &self.matcher else {
-            return id;
+            return Next::Token(id);
         };
-        if room > self.reserve && !self.steps.is_multiple_of(EVERY) {
-            return id;
+        let bytes = self.vocabulary.bytes(id).iter();
+        let may_begin = room <= NEAR
+            && bytes
+                .clone()
+                .any(|byte| byte.is_ascii_punctuation() || *byte == b'\n');
+        let known = self.way.take();
+        if room > self.reserve && !may_begin && !self.steps.is_multiple_of(EVERY) {
+            return Next::Token(id);
         }
         let mut after = matcher.clone();
         let way = match after.consume_token(id) {
-            Ok(()) => self.vocabulary.way_out(after, room.saturating_sub(1)),
+            Ok(()) => self.vocabulary.way_out(&after, room.saturating_sub(1)),
             Err(_) => None,
         };
         if let Some(way) = way {
             self.reserve = 2 * way.len() + SLACK;
-            return id;
+            self.way = Some(way);
+            return Next::Token(id);
         }
-        let way = self.vocabulary.way_out(matcher.clone(), room);
-        way.and_then(|way| way.first().copied()).unwrap_or(id)
+        // The way that was found before is not found again if it was found by chance.
+        let known = known.filter(|way| way.len() <= room);
+        match known.or_else(|| self.vocabulary.way_out(matcher, room)) {
+            None => Next::Token(id),
+            Some(way) => match way.split_first() {
+                None => Next::End,
+                Some((first, rest)) => {
+                    self.way = Some(rest.to_vec());
+                    Next::Token(*first)
+                }
+            },
+        }
     }
+}
+
+/// How an answer goes on so that it ends in time.
+enum Next {
+    Token(u32),
+    End,
 }
 
 /// What a few tokens may add to the way to the end.
 const SLACK: usize = 48;
-
-#[cfg(test)]
-mod tests {
-    use std::ops::ControlFlow;
-    use std::path::Path;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::decoder::{
-        Channel, DecoderOptions, Finish, GenerateOptions, Generation, SamplingOptions,
-    };
-
-    fn open(name: &str) -> Decoder {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/decoders");
-        let options = DecoderOptions {
-            threads: Some(1),
-            ..DecoderOptions::default()
-        };
-        Decoder::open(&Path::new(folder).join(name), &options).unwrap()
-    }
-
-    /// What a model of random weights writes.
-    fn write(decoder: &Decoder, options: &GenerateOptions) -> Result<Generation> {
-        let prompt = decoder.encode_prompt("The sense of a text. 文意").unwrap();
-        let mut session = decoder.session(decoder.context()).unwrap();
-        let mut pieces = String::new();
-        let written = decoder.generate(&mut session, &prompt, options, &mut |piece| {
-            if piece.channel == Channel::Call {
-                pieces += &piece.text;
-            }
-            ControlFlow::Continue(())
-        })?;
-        assert_eq!(pieces, written.calls);
-        Ok(written)
-    }
-
-    fn options(constraint: Constraint, max_tokens: usize, seed: u64) -> GenerateOptions {
-        GenerateOptions {
-            sampling: SamplingOptions {
-                temperature: 1.0,
-                seed: Some(seed),
-                ..SamplingOptions::default()
-            },
-            max_tokens: Some(max_tokens),
-            constraint: Some(constraint),
-            ..GenerateOptions::default()
-        }
-    }
-
-    fn schemas() -> Vec<Value> {
-        vec![
-            json!({"type": "object"}),
-            json!({"type": "object", "properties": {"名": {"type": "string"},
-                "input": {"type": "integer"}}, "required": ["名", "input"],
-                "additionalProperties": false}),
-            json!({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 999}, "minItems": 2}),
-            json!({"type": "object", "properties": {"kind": {"enum": ["red", "绿", null]},
-                "next": {"$ref": "#/$defs/next"}}, "required": ["kind", "next"],
-                "$defs": {"next": {"anyOf": [{"type": "string", "minLength": 3},
-                    {"type": "boolean"}]}}}),
-        ]
-    }
-
-    #[test]
-    fn json_of_a_schema_parses_however_short_the_answer_must_be() {
-        for name in ["llama", "gemma3", "qwen3"] {
-            let decoder = open(name);
-            for schema in schemas() {
-                for seed in 0..3 {
-                    let most = [48, 60, 90][seed];
-                    let grammar = Grammar::JsonSchema(schema.clone());
-                    let constraint = decoder.constraint(&grammar, Begins::AtOnce).unwrap();
-                    let written = write(&decoder, &options(constraint, most, seed as u64)).unwrap();
-                    let text = &written.content;
-                    let value: Value = serde_json::from_str(text)
-                        .unwrap_or_else(|error| panic!("{name} {schema} {most} {text:?}: {error}"));
-                    assert_eq!(written.finish, Finish::Stop);
-                    assert!(written.ids.len() <= most);
-                    match &schema["type"] {
-                        kind if kind == "array" => assert!(value.as_array().unwrap().len() > 1),
-                        _ => {
-                            for key in schema["required"].as_array().into_iter().flatten() {
-                                assert!(value.get(key.as_str().unwrap()).is_some(), "{text}");
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_regular_expression_holds_from_end_to_end() {
-        let decoder = open("llama3");
-        let grammar = Grammar::Regex("[A-Z]{3}-[0-9]{4}(是|否)".into());
-        for seed in 0..4 {
-            let constraint = decoder.constraint(&grammar, Begins::AtOnce).unwrap();
-            let text = write(&decoder, &options(constraint, 64, seed))
-                .unwrap()
-                .content;
-            let (code, answer) = text.split_at(8);
-            assert!(answer == "是" || answer == "否", "{text}");
-            assert!(code[..3].bytes().all(|byte| byte.is_ascii_uppercase()));
-            assert!(code[4..].bytes().all(|byte| byte.is_ascii_digit()));
-        }
-    }
-
-    #[test]
-    fn forms_that_no_answer_can_have_are_refused() {
-        let decoder = open("llama");
-        for schema in [
-            json!({"type": "integer", "minimum": 5, "maximum": 4}),
-            json!({"type": "nothing"}),
-            json!({"$ref": "#/$defs/missing"}),
-            json!(false),
-        ] {
-            let refused = decoder.constraint(&Grammar::JsonSchema(schema.clone()), Begins::AtOnce);
-            let error = refused
-                .err()
-                .unwrap_or_else(|| panic!("{schema} was taken"));
-            assert!(error.is_user_error() && error.hint().is_some());
-            assert!(error.to_string().len() < 400, "{error}");
-        }
-        let grammar = Grammar::Regex("(unclosed".into());
-        assert!(decoder.constraint(&grammar, Begins::AtOnce).is_err());
-        let grammar = Grammar::JsonSchema(schemas()[1].clone());
-        let constraint = decoder.constraint(&grammar, Begins::AtOnce).unwrap();
-        let error = write(&decoder, &options(constraint, 3, 1)).unwrap_err();
-        assert!(error.to_string().contains("room for 3"), "{error}");
-    }
-
-    #[test]
-    fn a_grammar_begins_where_it_is_told_to() {
-        let decoder = open("llama");
-        // A random model writes the same text again, so a part of it can be the trigger.
-        let free = GenerateOptions {
-            constraint: None,
-            ..options(decoder.forbid("\0").unwrap(), 24, 3)
-        };
-        let written = write(&decoder, &free).unwrap();
-        let spelt = |id: &u32| decoder.tokenizer.decode(&[*id], false).unwrap();
-        let texts: Vec<String> = written.ids.iter().map(spelt).collect();
-        let (at, trigger) = (2..texts.len())
-            .map(|at| (at, texts[at].clone()))
-            .find(|(at, text)| {
-                let before = texts[..*at].concat();
-                !text.contains('\u{FFFD}') && !before.contains(text)
-            })
-            .unwrap();
-        let before = texts[..at].concat();
-        let grammar = Grammar::Regex("[0-9]{3}".into());
-        let begins = Begins::On(trigger.clone());
-        let asked = GenerateOptions {
-            is_call: true,
-            ..options(decoder.constraint(&grammar, begins).unwrap(), 60, 3)
-        };
-        let written = write(&decoder, &asked).unwrap();
-        assert_eq!(written.content, before, "{written:?}");
-        assert_eq!(written.calls.len(), 3, "{written:?}");
-        assert!(written.calls.bytes().all(|byte| byte.is_ascii_digit()));
-
-        let asked = options(decoder.forbid(&trigger).unwrap(), 60, 3);
-        assert!(!write(&decoder, &asked).unwrap().content.contains(&trigger));
-    }
-}

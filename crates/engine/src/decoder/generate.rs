@@ -8,7 +8,7 @@ use super::sampler::{Sampler, SamplingOptions};
 use super::score::log_sum_exp;
 use super::text::{CallSplitter, Channel, Detokenizer, StopFilter, ThinkSplitter};
 use super::{Decoder, Session};
-use crate::Result;
+use crate::{ErrorKind, Result};
 
 /// How an answer is written.
 #[derive(Clone, Debug)]
@@ -114,7 +114,8 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// If the prompt is empty or leaves no room in the session, or the tokenizer fails.
+    /// If the prompt is empty or leaves no room in the session, the tokenizer fails, or the answer cannot
+    /// have the form that the options ask for.
     pub fn generate(
         &self,
         session: &mut Session,
@@ -122,6 +123,7 @@ impl Decoder {
         options: &GenerateOptions,
         on_piece: &mut dyn FnMut(&Piece) -> ControlFlow<()>,
     ) -> Result<Generation> {
+        self.must_know(&options.sampling.logit_bias)?;
         let room = session.capacity().saturating_sub(prompt.len());
         let most = options.max_tokens.unwrap_or(room).min(room);
         // One more than the prompt, so that a prompt which leaves no room is refused.
@@ -147,6 +149,20 @@ impl Decoder {
         }
         ahead.forget(session);
         answer.end()
+    }
+
+    /// Refuses biases of tokens that there are none of: they are meant for another tokenizer.
+    fn must_know(&self, biases: &[(u32, f32)]) -> Result<()> {
+        let most = self.vocab_size();
+        match biases.iter().find(|(id, _)| *id as usize >= most) {
+            None => Ok(()),
+            Some((id, _)) => Err(ErrorKind::Option {
+                option: "logit_bias",
+                value: id.to_string(),
+                expected: format!("ids of the model's tokens, 0 to {}", most - 1),
+            }
+            .into()),
+        }
     }
 }
 

@@ -123,9 +123,15 @@ impl Vocabulary {
         mask.is_allowed(self.end)
     }
 
-    /// A short way from where `matcher` is to an end of the text; none if `limit` tokens do not
-    /// lead to one.
-    pub(super) fn way_out(&self, mut matcher: Matcher, limit: usize) -> Option<Vec<u32>> {
+    /// A short way from where `matcher` is to an end of the text; none if none of `limit` tokens was
+    /// found.
+    pub(super) fn way_out(&self, matcher: &Matcher, limit: usize) -> Option<Vec<u32>> {
+        /// The first takes the likeliest way, the others any: forms such as `(ab)*c` have no other.
+        const ATTEMPTS: usize = 4;
+        (0..ATTEMPTS).find_map(|attempt| self.attempt(matcher.clone(), limit, attempt))
+    }
+
+    fn attempt(&self, mut matcher: Matcher, limit: usize, attempt: usize) -> Option<Vec<u32>> {
         let mut path = Vec::new();
         loop {
             if matcher.is_stopped() || matcher.is_accepting().ok()? {
@@ -134,27 +140,33 @@ impl Vocabulary {
             if path.len() >= limit {
                 return None;
             }
-            let step = self.step_out(&mut matcher)?;
+            let step = self.step_out(&mut matcher, attempt * (path.len() + 1))?;
             matcher.consume_tokens(&step).ok()?;
             path.extend(step);
         }
     }
 
-    fn step_out(&self, matcher: &mut Matcher) -> Option<Vec<u32>> {
+    /// The next tokens of a way out; `chance` chooses among words, if it is not 0.
+    fn step_out(&self, matcher: &mut Matcher, chance: usize) -> Option<Vec<u32>> {
         let forced = matcher.compute_ff_bytes();
         if !forced.is_empty() {
             return Some(self.trie().greedy_tokenize(&forced));
         }
         let mask = matcher.compute_mask().ok()?;
         let closer = self.closers.iter().find(|id| mask.is_allowed(**id));
-        if let Some(id) = closer {
+        if let Some(id) = closer.filter(|_| chance == 0) {
             return Some(vec![*id]);
         }
-        // Of words to choose from, any will do; long tokens are soonest at their end.
-        let allowed = mask.iter().filter(|id| *id != self.end);
-        allowed
-            .max_by_key(|id| self.bytes(*id).len())
-            .map(|id| vec![id])
+        let mut allowed = mask.iter().filter(|id| *id != self.end);
+        if chance == 0 {
+            // Of words to choose from, any will do; long tokens are soonest at their end.
+            let longest = allowed.max_by_key(|id| self.bytes(*id).len());
+            return longest.map(|id| vec![id]);
+        }
+        let allowed: Vec<u32> = allowed.by_ref().collect();
+        let any = chance.wrapping_mul(0x9E37_79B9) >> 8;
+        let any = any.checked_rem(allowed.len()).map(|at| allowed[at]);
+        any.map(|id| vec![id])
     }
 }
 
@@ -171,8 +183,13 @@ impl Decoder {
 
 /// A grammar that makes no sense or describes no text.
 pub(super) fn refused(error: &impl std::fmt::Display) -> Error {
-    let reason = error.to_string();
-    // What follows describes the parser's state.
-    let reason = reason.lines().next().unwrap_or_default().trim().to_owned();
+    let text = error.to_string();
+    // Further lines describe the parser's state; only a regular expression's say what is wrong with it.
+    let first = text.lines().next().unwrap_or_default().trim();
+    let cause = text.lines().find_map(|line| line.strip_prefix("error: "));
+    let reason = match cause.filter(|_| first.ends_with(':')) {
+        Some(cause) => format!("{first} {}", cause.trim()),
+        None => first.to_owned(),
+    };
     ErrorKind::Grammar { reason }.into()
 }

@@ -22,6 +22,8 @@ mod embed;
 #[cfg(test)]
 mod answer_tests;
 #[cfg(test)]
+mod constraint_tests;
+#[cfg(test)]
 mod gguf_tests;
 #[cfg(test)]
 mod tests;
