@@ -1,7 +1,7 @@
 //! What `search` and `ask` share: from a path and a question to a collection that is in step with
 //! the documents, and the model that made it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use wenyi::embed::Embedder;
@@ -14,6 +14,8 @@ use crate::collection::{Target, remembered_model};
 use crate::commands::index::{Indexed, IndexingArguments};
 use crate::exit::UserError;
 use crate::model;
+use crate::output::place::from_here;
+use crate::output::quantity;
 use crate::progress::Terminal;
 
 /// Where to look and what for.
@@ -110,14 +112,37 @@ impl QuestionArguments {
         let roots = std::slice::from_ref(root);
         match self
             .indexing
-            .bring_in_step(collection, roots, embedder, progress)
+            .bring_in_step(collection, roots, false, embedder, progress)
         {
             Err(error) if is_read_only(&error) && collection.exists() => {
                 progress.note("the collection is read-only: searching it as it is");
                 Ok(None)
             }
-            other => other.map(Some),
+            other => {
+                let indexed = other?;
+                note_failures(&indexed, root, progress);
+                Ok(Some(indexed))
+            }
         }
+    }
+}
+
+/// Says that some documents cannot be found because they could not be read.
+fn note_failures(indexed: &Indexed, root: &Path, progress: &Terminal) {
+    /// More are counted: `wenyi index` lists them.
+    const MOST_NAMED: usize = 2;
+    let failures: Vec<_> = indexed.report.failures().collect();
+    if failures.len() > MOST_NAMED {
+        let files = quantity::counted(failures.len() as u64, "file");
+        let root = root.display();
+        progress.note(&format!(
+            "{files} could not be read; `wenyi index {root}` says which and why"
+        ));
+        return;
+    }
+    for skip in failures {
+        let (path, reason) = (from_here(&skip.path).display(), &skip.reason);
+        progress.note(&format!("`{path}` could not be read: {reason}"));
     }
 }
 

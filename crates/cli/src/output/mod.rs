@@ -18,6 +18,15 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints one value on a line of its own, at once.
+pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer(&mut stdout, value)?;
+    writeln!(stdout)?;
+    stdout.flush()?;
+    Ok(())
+}
+
 /// Columns of the terminal, or what suits a file or a pipe.
 pub(crate) fn width() -> usize {
     const WITHOUT_TERMINAL: usize = 100;

@@ -3,16 +3,31 @@
 use std::env;
 use std::path::Path;
 
-/// `docs/guide.md:12-30`, as editors and terminals take it.
-pub(crate) fn place(path: &Path, first_line: u64, last_line: u64) -> String {
-    // Shorter, and still right for whoever clicks it in this terminal.
-    let here = env::current_dir()
-        .ok()
-        .and_then(|here| path.strip_prefix(here).ok());
-    let path = here.unwrap_or(path).display();
+use wenyi::retrieve::{Kind, Location};
+
+/// `docs/guide.md:12-30`, as editors and terminals take it; `report.pdf, page 3` for a file that
+/// has no lines; its name alone for one that has no pages either.
+pub(crate) fn place(path: &Path, location: Option<&Location>, lines: (u64, u64)) -> String {
+    let (first_line, last_line) = lines;
+    let here = from_here(path).display();
+    if let Some(location) = location {
+        return format!("{here}, {location}");
+    }
+    if Kind::from_path(path).is_some_and(|kind| !kind.has_lines()) {
+        return here.to_string();
+    }
+    let path = here;
     if first_line == last_line {
         format!("{path}:{first_line}")
     } else {
         format!("{path}:{first_line}-{last_line}")
     }
+}
+
+/// The path from the working folder on, where it is below: shorter, and still right for whoever
+/// clicks it in this terminal.
+pub(crate) fn from_here(path: &Path) -> &Path {
+    let here = env::current_dir().ok();
+    let below = here.and_then(|here| path.strip_prefix(here).ok());
+    below.unwrap_or(path)
 }

@@ -4,6 +4,7 @@ mod run;
 mod help;
 mod embed;
 mod search;
+mod documents;
 mod ask;
 mod models;
 mod chat;

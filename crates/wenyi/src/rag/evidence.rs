@@ -11,7 +11,7 @@ use super::coverage::Terms;
 use super::quotes::Sentences;
 use super::retriever::{Candidate, EvidenceOptions, Retrieved, from_collection, with_headings};
 use crate::embed::Embedder;
-use crate::retrieve::{ErrorKind, Result, SearchHit};
+use crate::retrieve::{ErrorKind, Location, Result, SearchHit};
 
 /// Whether the passages answer the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,7 +54,10 @@ pub struct Quote {
     pub number: usize,
     /// The file.
     pub path: PathBuf,
-    /// Its first line in the file, from 1.
+    /// Its pages, slides, rows or chapters, for files that have no lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// Its first line, from 1, as a [`SearchHit`] counts them.
     pub first_line: u64,
     /// Its last line.
     pub last_line: u64,

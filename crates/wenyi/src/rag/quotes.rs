@@ -145,10 +145,7 @@ impl<'a> Sentences<'a> {
 
 /// How the passage's file was read, as far as its name tells.
 pub(super) fn kind_of(hit: &SearchHit) -> Kind {
-    match Kind::from_path(&hit.path) {
-        Some(Kind::Markdown) => Kind::Markdown,
-        _ => Kind::Text,
-    }
+    Kind::from_path(&hit.path).unwrap_or(Kind::Text)
 }
 
 fn is_prose(unit: &Unit) -> bool {
@@ -253,6 +250,7 @@ fn quote(number: usize, hit: &SearchHit, span: Range<usize>, score: f32) -> Quot
     Quote {
         number,
         path: hit.path.clone(),
+        location: hit.locate(first_line, last_line),
         first_line,
         last_line,
         heading_path: hit.heading_path.clone(),

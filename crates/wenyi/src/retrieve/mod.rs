@@ -24,7 +24,7 @@ pub use self::chunk::{Chunk, ChunkOptions, chunk};
 pub use self::collection::{collection_path, open_collection, open_to_search, remove_collection};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::index::{IndexOptions, IndexReport, index};
-pub use self::load::{Document, Kind, LoadOptions, Skip, SkipReason};
+pub use self::load::{Document, Kind, LoadOptions, Location, Skip, SkipReason};
 pub use self::migrate::{MigrateReport, migrate};
 pub use self::search::{BestSentence, SearchHit, SearchMode, SearchOptions, SearchResults, search};
 pub use self::sentences::sentences;

@@ -52,7 +52,8 @@ impl Show {
             let line = format!("{lead}{}", &quote.text[line]);
             text.push_str(&format!("{}\n", line.trim_end()));
         }
-        let place = place(&quote.path, quote.first_line, quote.last_line);
+        let lines = (quote.first_line, quote.last_line);
+        let place = place(&quote.path, quote.location.as_ref(), lines);
         let lead = " ".repeat(mark.len());
         let headings = match quote.heading_path.join(" › ") {
             headings if headings.is_empty() => headings,
@@ -69,7 +70,8 @@ impl Show {
         let line = self.language.not_in_these_documents();
         let mut text = format!("{}\n", self.style.bold(line));
         if let Some(nearest) = found.passages.first() {
-            let nearest = place(&nearest.path, nearest.first_line, nearest.last_line);
+            let lines = (nearest.first_line, nearest.last_line);
+            let nearest = place(&nearest.path, nearest.location.as_ref(), lines);
             let line = self.say("nearest passage:", "最接近的段落：");
             let line = self.style.dim(line);
             text.push_str(&format!("{line} {}\n", self.style.accent(&nearest)));

@@ -153,7 +153,8 @@ fn print(results: &SearchResults, indexed: Option<&Indexed>, full: bool) -> anyh
 fn shown(number: usize, hit: &SearchHit, full: bool, style: Style) -> String {
     /// Lines of a passage that are shown around its best sentence.
     const EXCERPT: usize = 6;
-    let at = place(&hit.path, hit.first_line, hit.last_line);
+    let lines = (hit.first_line, hit.last_line);
+    let at = place(&hit.path, hit.location.as_ref(), lines);
     let number = style.bold(&format!("{number}."));
     let score = style.dim(&format!("{:.3}", hit.score));
     let mut text = format!("{number} {}  {score}\n", style.accent(&at));
@@ -179,7 +180,8 @@ fn shown(number: usize, hit: &SearchHit, full: bool, style: Style) -> String {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let also = place(&first.path, first.first_line, first.last_line);
+        let lines = (first.first_line, first.last_line);
+        let also = place(&first.path, first.location.as_ref(), lines);
         text.push_str(&format!(
             "   {}\n",
             style.dim(&format!("also in {also}{more}"))

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use self::atoms::{Atom, TokenCounter};
 use self::structure::{Block, BlockKind};
-use super::load::{Document, Kind};
+use super::load::{Document, Kind, comments};
 use super::{ErrorKind, Result};
 use crate::embed::Embedder;
 
@@ -134,7 +134,10 @@ pub(crate) enum UnitKind {
 pub(crate) fn units(kind: Kind, text: &str) -> Vec<Unit> {
     let blocks = match kind {
         Kind::Markdown => structure::markdown(text),
-        Kind::Text | Kind::Html => structure::plain(text),
+        Kind::Code => return comment_units(text),
+        // A row is read as a whole.
+        Kind::Xlsx | Kind::Csv => structure::rows(text),
+        _ => structure::plain(text),
     };
     let readable = |span: &Range<usize>| text[span.clone()].contains(char::is_alphanumeric);
     let mut units = Vec::new();
@@ -154,6 +157,17 @@ pub(crate) fn units(kind: Kind, text: &str) -> Vec<Unit> {
         }));
     }
     units
+}
+
+/// The comments of code, which is what of it can be quoted.
+fn comment_units(text: &str) -> Vec<Unit> {
+    let comments = comments(text).into_iter().enumerate();
+    let unit = |(block, span)| Unit {
+        span,
+        block,
+        kind: UnitKind::Sentence,
+    };
+    comments.map(unit).collect()
 }
 
 /// The sentences of `text` that are prose: those of paragraphs and lists, and the rows of tables,

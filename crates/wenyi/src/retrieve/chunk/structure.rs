@@ -37,6 +37,24 @@ pub(crate) fn plain(text: &str) -> Vec<Block> {
     blocks
 }
 
+/// The rows of a table, one a line; what blank lines part from them is the sheet's name and the
+/// header.
+pub(crate) fn rows(text: &str) -> Vec<Block> {
+    let mut blocks = plain(text);
+    let num_headings = blocks.len().saturating_sub(1);
+    for (index, block) in blocks.iter_mut().enumerate() {
+        block.kind = if index < num_headings {
+            BlockKind::Heading {
+                level: 1,
+                title: text[block.span.clone()].to_owned(),
+            }
+        } else {
+            BlockKind::Table
+        };
+    }
+    blocks
+}
+
 /// The top-level blocks of Markdown. What the parser has no event for (reference definitions) is
 /// kept as paragraphs, so that blocks cover all of the text but white space.
 pub(crate) fn markdown(text: &str) -> Vec<Block> {

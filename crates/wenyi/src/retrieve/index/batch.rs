@@ -1,6 +1,6 @@
-//! Embeds the chunks of many documents together and writes the documents in one transaction.
+//! Embeds the chunks of many documents together.
 
-use wenyi_store::{Chunk as StoredChunk, Collection, NewDocument};
+use wenyi_store::{Chunk as StoredChunk, NewDocument};
 
 use super::prepare::Changed;
 use crate::embed::{EmbedOptions, Embedder, Overflow, Role};
@@ -24,6 +24,8 @@ pub(super) struct Done {
     pub(super) embedded_chunks: u64,
     pub(super) reused_chunks: u64,
     pub(super) tokens: u64,
+    /// Documents whose file can no longer be read.
+    pub(super) removed: u64,
 }
 
 /// A chunk of a batch: the index of its document, and its own index there.
@@ -42,33 +44,32 @@ impl Batch {
         self.documents.push(document);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+
     pub(super) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Returns once all of the batch is on disk. When the caller asks to stop between two calls of
-    /// the model, nothing of the batch is written.
-    pub(super) fn embed_and_write(
+    /// The documents with all of their vectors. When the caller asks to stop between two calls of the
+    /// model, there are none.
+    pub(super) fn embed(
         mut self,
         embedder: &dyn Embedder,
-        collection: &Collection,
         batch_tokens: usize,
         progress: &dyn Progress,
-    ) -> Result<Done> {
-        if self.documents.is_empty() {
-            return Ok(Done::default());
-        }
+    ) -> Result<(Vec<NewDocument>, Done)> {
         let mut done = self.count_known(progress);
         for places in self.calls(batch_tokens) {
             if progress.is_cancelled() {
                 return Err(ErrorKind::Cancelled.into());
             }
             done.embedded_chunks += places.len() as u64;
-            done.tokens += self.embed(&places, embedder, progress)?;
+            done.tokens += self.embed_call(&places, embedder, progress)?;
         }
-        let documents: Vec<NewDocument> = self.documents.into_iter().map(to_stored).collect();
-        collection.upsert_documents(&documents)?;
-        Ok(done)
+        let documents = self.documents.into_iter().map(to_stored).collect();
+        Ok((documents, done))
     }
 
     /// Counts documents, and the chunks that have their vector.
@@ -117,7 +118,7 @@ impl Batch {
     }
 
     /// One call of the model; returns the tokens that it took.
-    fn embed(
+    fn embed_call(
         &mut self,
         places: &[Place],
         embedder: &dyn Embedder,

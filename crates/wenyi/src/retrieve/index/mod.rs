@@ -2,13 +2,14 @@
 //! gone.
 //!
 //! `plan` compares the folders with the collection by size and time of change; `prepare` reads and
-//! cuts the files that may have changed, ahead of the model, on a thread of its own; `batch` embeds
-//! the chunks of many documents in one call and writes them in one transaction. What a transaction
-//! has acknowledged outlives `kill -9`, and the next run goes on behind it.
+//! cuts the files that may have changed, ahead of the model, on all cores; `batch` embeds the chunks
+//! of many documents in one call; `write` writes them in one transaction while the model goes on.
+//! What a transaction has acknowledged outlives `kill -9`, and the next run goes on behind it.
 
 mod plan;
 mod prepare;
 mod batch;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +21,8 @@ use wenyi_store::Collection;
 
 use self::batch::Batch;
 use self::plan::Plan;
-use self::prepare::{Prepared, prepare_all};
+use self::prepare::{Changed, Prepared, Reader};
+use self::write::{Write, write_all};
 use super::chunk::ChunkOptions;
 use super::collection::expect_same_space;
 use super::load::{LoadOptions, Skip, SkipReason};
@@ -65,7 +67,7 @@ pub struct IndexReport {
     pub added: u64,
     /// Documents that have changed.
     pub updated: u64,
-    /// Documents whose file is gone, or is no longer text.
+    /// Documents whose file is gone, or can no longer be read.
     pub removed: u64,
     /// Documents that are as they were.
     pub unchanged: u64,
@@ -79,12 +81,21 @@ pub struct IndexReport {
     pub tokens: u64,
     /// Files that were not read, and why; other kinds of files are only counted.
     pub skipped: Vec<Skip>,
+    /// Files that were read in part, and what of them was not.
+    pub incomplete: Vec<Skip>,
     /// How many files of other kinds were passed over, by extension.
     pub other_kinds: BTreeMap<String, u64>,
     /// True if the caller asked to stop; what was done until then is kept.
     pub cancelled: bool,
     /// How long it took.
     pub seconds: f64,
+}
+
+impl IndexReport {
+    /// The files that should have been read and could not be.
+    pub fn failures(&self) -> impl Iterator<Item = &Skip> {
+        self.skipped.iter().filter(|skip| skip.reason.is_failure())
+    }
 }
 
 /// Brings `collection` in step with the files below `roots`. Documents elsewhere are left alone.
@@ -116,6 +127,9 @@ pub fn index(
         Err(error) if matches!(error.kind(), ErrorKind::Cancelled) => run.report.cancelled = true,
         other => other?,
     }
+    // Files are prepared by several threads, and come in any order.
+    run.report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    run.report.incomplete.sort_by(|a, b| a.path.cmp(&b.path));
     run.report.seconds = started.elapsed().as_secs_f64();
     Ok(run.report)
 }
@@ -133,32 +147,58 @@ impl Run<'_> {
         let mut plan = Plan::make(self.collection, roots, self.options, self.progress)?;
         self.report.unchanged = plan.unchanged;
         self.report.kept = plan.kept;
+        self.report.incomplete = std::mem::take(&mut plan.incomplete);
         for skip in std::mem::take(&mut plan.skipped) {
             self.skip(skip);
         }
         self.note_other_kinds();
         self.embed(&plan)?;
         // Last, because a moved file takes over the vectors of the path that is gone.
-        self.remove(&plan.vanished)
+        if !plan.vanished.is_empty() {
+            self.collection.remove_documents(&plan.vanished)?;
+        }
+        self.report.removed += plan.num_vanished;
+        Ok(())
     }
 
     fn embed(&mut self, plan: &Plan) -> Result<()> {
-        // A short queue: the reader stays ahead of the model, and memory flat.
-        let (sender, receiver) = mpsc::sync_channel(4);
-        let (embedder, collection) = (self.embedder, self.collection);
-        let (options, progress) = (self.options, self.progress);
+        // Short queues: the readers stay ahead of the model, the model ahead of the writer, and
+        // memory flat.
+        let (prepared, to_embed) = mpsc::sync_channel(16);
+        let (embedded, to_write) = mpsc::sync_channel(1);
+        let collection = self.collection;
+        let reader = Reader {
+            plan,
+            embedder: self.embedder,
+            collection,
+            options: self.options,
+            progress: self.progress,
+        };
         std::thread::scope(|scope| {
-            scope.spawn(move || {
-                prepare_all(plan, embedder, collection, options, progress, &sender);
-            });
-            let result = self.consume(plan, &receiver);
-            // A reader that waits to send learns that nobody listens.
-            drop(receiver);
-            result
+            scope.spawn(move || reader.prepare_all(&prepared));
+            let writer = scope.spawn(move || write_all(collection, &to_write));
+            let result = self.consume(plan, &to_embed, &embedded);
+            // A reader that waits to send learns that nobody listens, the writer that all came.
+            drop((to_embed, embedded));
+            let (done, written) = writer
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.report.added += done.added;
+            self.report.updated += done.updated;
+            self.report.removed += done.removed;
+            self.report.embedded_chunks += done.embedded_chunks;
+            self.report.reused_chunks += done.reused_chunks;
+            self.report.tokens += done.tokens;
+            written.and(result)
         })
     }
 
-    fn consume(&mut self, plan: &Plan, receiver: &mpsc::Receiver<Result<Prepared>>) -> Result<()> {
+    fn consume(
+        &mut self,
+        plan: &Plan,
+        receiver: &mpsc::Receiver<Result<Prepared>>,
+        writer: &mpsc::SyncSender<Write>,
+    ) -> Result<()> {
         let (mut ahead, mut bytes, mut tokens) = (Vec::new(), 0, 0);
         while bytes < LOOK_AHEAD_BYTES
             && let Ok(prepared) = receiver.recv()
@@ -176,19 +216,29 @@ impl Run<'_> {
             u128::from(tokens) * u128::from(plan.bytes.max(bytes)) / u128::from(bytes.max(1));
         self.progress
             .start("embedding", u64::try_from(total).ok(), Unit::Tokens);
-        let result = self.embed_batches(ahead.into_iter().map(Ok).chain(receiver.iter()));
+        let all = ahead.into_iter().map(Ok).chain(receiver.iter());
+        let result = self.embed_batches(all, writer);
         self.progress.finish();
         result
     }
 
-    fn embed_batches(&mut self, all: impl Iterator<Item = Result<Prepared>>) -> Result<()> {
+    fn embed_batches(
+        &mut self,
+        all: impl Iterator<Item = Result<Prepared>>,
+        writer: &mpsc::SyncSender<Write>,
+    ) -> Result<()> {
         let mut batch = Batch::default();
         let mut same = Vec::new();
         for prepared in all {
             match prepared? {
-                Prepared::Skipped { skip, replaces, .. } => {
-                    if let Some(path) = replaces {
-                        self.remove(&[path])?;
+                Prepared::Skipped {
+                    skip,
+                    was_read,
+                    document,
+                    ..
+                } => {
+                    if let Some(document) = document {
+                        hand_over(writer, Write::PassedOver { document, was_read })?;
                     }
                     self.skip(skip);
                 }
@@ -204,47 +254,46 @@ impl Run<'_> {
                     self.report.unchanged += 1;
                     same.push((path, bytes, modified_ns));
                 }
-                Prepared::Changed(document) => batch.push(*document),
+                Prepared::Changed(mut document) => {
+                    self.note_gaps(&mut document);
+                    batch.push(*document);
+                }
             }
             if batch.tokens() >= self.options.batch_tokens {
-                self.flush(&mut batch)?;
+                self.flush(&mut batch, writer)?;
             }
         }
-        self.flush(&mut batch)?;
+        self.flush(&mut batch, writer)?;
         if !same.is_empty() {
-            self.collection.touch_documents(&same)?;
+            hand_over(writer, Write::Touch(same))?;
         }
         Ok(())
     }
 
-    fn flush(&mut self, batch: &mut Batch) -> Result<()> {
-        let done = std::mem::take(batch).embed_and_write(
-            self.embedder,
-            self.collection,
-            self.options.batch_tokens,
-            self.progress,
-        )?;
-        self.report.added += done.added;
-        self.report.updated += done.updated;
-        self.report.embedded_chunks += done.embedded_chunks;
-        self.report.reused_chunks += done.reused_chunks;
-        self.report.tokens += done.tokens;
-        Ok(())
-    }
-
-    fn remove(&mut self, paths: &[String]) -> Result<()> {
-        if !paths.is_empty() {
-            self.report.removed += self.collection.remove_documents(paths)? as u64;
+    fn flush(&self, batch: &mut Batch, writer: &mpsc::SyncSender<Write>) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let batch = std::mem::take(batch);
+        let (documents, done) =
+            batch.embed(self.embedder, self.options.batch_tokens, self.progress)?;
+        hand_over(writer, Write::Batch(documents, done))
     }
 
     fn skip(&mut self, skip: Skip) {
         if let SkipReason::OtherKind { extension } = skip.reason {
             *self.report.other_kinds.entry(extension).or_default() += 1;
         } else {
-            self.progress.note(&skip.to_string());
             self.report.skipped.push(skip);
+        }
+    }
+
+    fn note_gaps(&mut self, document: &mut Changed) {
+        for reason in document.gaps.drain(..) {
+            self.report.incomplete.push(Skip {
+                path: document.document.path.clone().into(),
+                reason,
+            });
         }
     }
 
@@ -257,11 +306,17 @@ impl Run<'_> {
                 .collect();
             let total: u64 = others.values().sum();
             self.progress.note(&format!(
-                "passed over {total} files that are not Markdown, text or HTML: {}",
+                "passed over {total} files of kinds that are not read: {}",
                 list.join(", ")
             ));
         }
     }
+}
+
+/// Waits until the writer takes it; a writer that is gone says itself why.
+fn hand_over(writer: &mpsc::SyncSender<Write>, write: Write) -> Result<()> {
+    let sent = writer.send(write);
+    sent.map_err(|_| ErrorKind::Cancelled.into())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use wenyi_store::{Collection, DocumentInfo};
 
 use super::IndexOptions;
@@ -12,7 +13,7 @@ use crate::retrieve::chunk::ChunkOptions;
 use crate::retrieve::load::{Skip, SkipReason, SourceFile, walk};
 
 /// Raised when the same text is cut otherwise by a newer version, so that documents are cut again.
-const CHUNKING_VERSION: u32 = 1;
+const CHUNKING_VERSION: u32 = 2;
 
 pub(super) struct Plan {
     /// Files to read, with the document that they replace.
@@ -21,11 +22,15 @@ pub(super) struct Plan {
     pub(super) bytes: u64,
     /// Documents whose file is gone.
     pub(super) vanished: Vec<String>,
+    /// How many of them had been read.
+    pub(super) num_vanished: u64,
     /// Those documents by their content, for files that only moved.
     pub(super) moved_from: HashMap<String, DocumentInfo>,
     pub(super) unchanged: u64,
     pub(super) kept: u64,
     pub(super) skipped: Vec<Skip>,
+    /// Files that were read in part.
+    pub(super) incomplete: Vec<Skip>,
 }
 
 impl Plan {
@@ -52,10 +57,12 @@ impl Plan {
             work: Vec::new(),
             bytes: 0,
             vanished: Vec::new(),
+            num_vanished: 0,
             moved_from: HashMap::new(),
             unchanged: 0,
             kept: 0,
             skipped: listing.skipped,
+            incomplete: Vec::new(),
         };
         let chunking = chunking_mark(&options.chunk);
         for file in listing.files {
@@ -63,8 +70,18 @@ impl Plan {
             let unchanged = info
                 .as_ref()
                 .is_some_and(|info| is_unchanged(info, &file, &chunking));
-            if unchanged && !options.compare_content {
+            let passed_over = info.as_ref().and_then(remembered_reason);
+            if let (true, Some(reason)) = (unchanged, passed_over) {
+                let path = file.path;
+                plan.skipped.push(Skip { path, reason });
+            } else if unchanged && !options.compare_content {
                 plan.unchanged += 1;
+                let gaps = info.map(|info| info.document.metadata[GAPS].clone());
+                let gaps = gaps.and_then(|gaps| Vec::<SkipReason>::deserialize(gaps).ok());
+                for reason in gaps.unwrap_or_default() {
+                    let path = file.path.clone();
+                    plan.incomplete.push(Skip { path, reason });
+                }
             } else {
                 plan.bytes += file.bytes;
                 plan.work.push((file, info));
@@ -90,6 +107,7 @@ impl Plan {
                 self.kept += 1;
                 continue;
             }
+            self.num_vanished += u64::from(remembered_reason(&info).is_none());
             self.moved_from
                 .insert(info.document.content_hash.clone(), info);
             self.vanished.push(path);
@@ -103,6 +121,18 @@ fn is_unchanged(info: &DocumentInfo, file: &SourceFile, chunking: &str) -> bool 
         && info.document.modified_ns == file.modified
         && info.document.metadata["chunking"] == chunking
 }
+
+/// Why a file was passed over the last time, if it was: a document without passages stands for it, so
+/// that a damaged file is not read at every search.
+pub(super) fn remembered_reason(info: &DocumentInfo) -> Option<SkipReason> {
+    SkipReason::deserialize(&info.document.metadata[PASSED_OVER]).ok()
+}
+
+/// The metadata that say so.
+pub(super) const PASSED_OVER: &str = "passed_over";
+
+/// The metadata that say what of a file could not be read.
+pub(super) const GAPS: &str = "gaps";
 
 /// Stands for how a document was cut; kept with every document.
 pub(super) fn chunking_mark(options: &ChunkOptions) -> String {

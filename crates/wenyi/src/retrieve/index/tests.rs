@@ -200,20 +200,40 @@ fn what_is_not_read_is_reported_and_no_longer_found() {
             false
         }
     }
-    let folder = Folder::new(&[("a.md", "a"), ("b.md", "b"), ("c.rs", ""), ("d.rs", "")]);
+    let folder = Folder::new(&[("a.md", "a"), ("b.md", "b"), ("c.bin", ""), ("d.bin", "")]);
     folder.index();
     folder.write("b.md", "");
     let notes = Notes::default();
     let report = folder.index_with(&IndexOptions::default(), &notes);
     assert_eq!(counts(&report), [0, 0, 1, 1, 0]);
     assert_eq!(report.skipped.len(), 1);
-    assert_eq!(report.other_kinds["rs"], 2);
-    let notes = notes.0.into_inner().unwrap();
+    assert_eq!(report.skipped[0].reason, SkipReason::Empty);
+    assert_eq!(report.other_kinds["bin"], 2);
     assert_eq!(
-        notes[0],
-        "passed over 2 files that are not Markdown, text or HTML: 2 .rs"
+        notes.0.into_inner().unwrap(),
+        ["passed over 2 files of kinds that are not read: 2 .bin"]
     );
-    assert!(notes[1].ends_with("b.md`: empty"), "{notes:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_remembered_until_it_changes() {
+    let folder = Folder::new(&[("a.md", "a"), ("b.docx", "no package"), ("c.pdf", "%PDF-x")]);
+    for round in 0..3 {
+        let report = folder.index();
+        let failed: Vec<_> = report
+            .failures()
+            .map(|skip| skip.path.file_name())
+            .collect();
+        assert_eq!(failed.len(), 2, "round {round}: {report:?}");
+        assert_eq!(report.unchanged, u64::from(round > 0));
+        assert_eq!((report.updated, report.removed), (0, 0));
+    }
+    folder.write("b.docx", "");
+    let report = folder.index();
+    assert_eq!((report.failures().count(), report.skipped.len()), (1, 2));
+    fs::remove_file(folder.docs().join("c.pdf")).unwrap();
+    let report = folder.index();
+    assert_eq!((report.failures().count(), report.removed), (0, 0));
 }
 
 /// Counts tokens and stops after some of them.

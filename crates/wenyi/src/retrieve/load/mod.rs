@@ -4,20 +4,40 @@
 //! reason. Hidden files and what `.gitignore` excludes are left out by the user's own word and
 //! are not reported.
 
-mod decode;
-mod html;
-mod source;
 mod walk;
+mod kind;
+mod skip;
+mod decode;
+mod draft;
+mod html;
+mod outline;
+mod code;
+mod table;
+mod csv;
+mod jsonl;
+mod guard;
+mod pdf;
+mod office;
+mod epub;
+mod mail;
+mod places;
+mod source;
 
-use std::fmt;
+use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use self::decode::Decoded;
+use self::draft::Draft;
+use self::office::{docx, pptx, xlsx};
 use super::chunk::structure::{self, Block, BlockKind};
+pub(super) use code::comments;
+pub use kind::Kind;
+pub use places::{Location, Places, Unit};
+pub use skip::{Skip, SkipReason};
 pub use source::SourceMap;
 pub use walk::{Listing, SourceFile, walk};
 
@@ -30,6 +50,11 @@ pub struct LoadOptions {
     pub hidden: bool,
     /// Leave out what `.gitignore` and `.ignore` exclude.
     pub gitignore: bool,
+    /// Read only what one of these patterns matches; all if there are none. They have the syntax
+    /// of `.gitignore` and count from each root.
+    pub include: Vec<String>,
+    /// Leave out what one of these patterns matches.
+    pub exclude: Vec<String>,
 }
 
 impl Default for LoadOptions {
@@ -39,130 +64,8 @@ impl Default for LoadOptions {
             max_bytes: 64 << 20,
             hidden: false,
             gitignore: true,
-        }
-    }
-}
-
-/// How a file's structure is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// CommonMark with tables.
-    Markdown,
-    /// Paragraphs between blank lines.
-    Text,
-    /// The visible text of a page.
-    Html,
-}
-
-impl Kind {
-    /// The kind that a file's name tells, if it tells one that is read here.
-    #[must_use]
-    pub fn from_path(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        Some(match extension.as_str() {
-            "md" | "markdown" | "mdown" | "mkd" | "mdx" => Self::Markdown,
-            "html" | "htm" | "xhtml" => Self::Html,
-            "txt" | "text" | "rst" | "adoc" | "asciidoc" | "org" | "tex" | "log" => Self::Text,
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Markdown => "markdown",
-            Self::Text => "text",
-            Self::Html => "html",
-        })
-    }
-}
-
-/// A file that was not read, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Skip {
-    /// The file or folder.
-    pub path: PathBuf,
-    /// Why.
-    pub reason: SkipReason,
-}
-
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "passed over `{}`: {}", self.path.display(), self.reason)
-    }
-}
-
-/// Why a file was not read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-#[non_exhaustive]
-pub enum SkipReason {
-    /// The operating system refused.
-    Unreadable {
-        /// What it said.
-        message: String,
-    },
-    /// A link that leads back to a folder above it.
-    LinkLoop {
-        /// The folder it leads to.
-        to: PathBuf,
-    },
-    /// The same file was reached by another path.
-    SameFile {
-        /// The path that was read.
-        read: PathBuf,
-    },
-    /// A pipe, socket or device.
-    NotAFile,
-    /// The path is not Unicode.
-    PathNotUnicode,
-    /// No content at all, or only white space.
-    Empty,
-    /// Above [`LoadOptions::max_bytes`].
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// Not text.
-    Binary,
-    /// Neither UTF-8 nor UTF-16 nor GB 18030.
-    UnknownEncoding {
-        /// The first byte that is not UTF-8.
-        at: usize,
-    },
-    /// A kind of file that is not read here.
-    OtherKind {
-        /// The name's extension, empty if it has none.
-        extension: String,
-    },
-}
-
-impl fmt::Display for SkipReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { message } => write!(f, "cannot be read: {message}"),
-            Self::LinkLoop { to } => write!(f, "the link leads back to `{}`", to.display()),
-            Self::SameFile { read } => write!(f, "the same file as `{}`", read.display()),
-            Self::NotAFile => f.write_str("a pipe, socket or device"),
-            Self::PathNotUnicode => f.write_str("its name is not Unicode"),
-            Self::Empty => f.write_str("empty"),
-            Self::TooLarge { bytes, limit } => {
-                write!(f, "{bytes} bytes, more than the limit of {limit}")
-            }
-            Self::Binary => f.write_str("binary, not text"),
-            Self::UnknownEncoding { at } => {
-                write!(f, "not UTF-8 (byte {at}), nor UTF-16 or GB 18030")
-            }
-            Self::OtherKind { extension } if extension.is_empty() => {
-                f.write_str("not Markdown, text or HTML")
-            }
-            Self::OtherKind { extension } => {
-                write!(f, "`.{extension}` is not Markdown, text or HTML")
-            }
+            include: Vec::new(),
+            exclude: Vec::new(),
         }
     }
 }
@@ -176,7 +79,7 @@ pub struct Document {
     pub kind: Kind,
     /// What it was decoded from, such as `UTF-8` or `gb18030`.
     pub encoding: &'static str,
-    /// The text: the file's own for Markdown and text, the visible text for HTML.
+    /// The text: the file's own for Markdown, text and code; for others what a reader sees.
     pub text: String,
     /// The file's size in bytes.
     pub bytes: u64,
@@ -184,17 +87,39 @@ pub struct Document {
     pub hash: String,
     /// Headings, paragraphs, lists, tables and code, in order, spans into `text`.
     pub(crate) blocks: Vec<Block>,
-    /// From spans of `text` to spans and lines of the file.
+    /// From spans of `text` to spans and lines of the file; to `text` itself for files that have
+    /// no lines, such as PDF.
     pub source: SourceMap,
+    places: Option<Places>,
+    /// What of the file could not be read, though the rest was.
+    pub gaps: Vec<SkipReason>,
 }
 
 impl Document {
     /// A document from text already in memory.
     #[must_use]
     pub fn from_text(path: impl Into<PathBuf>, kind: Kind, text: String) -> Self {
-        let hash = hex_sha256(text.as_bytes());
-        let bytes = text.len() as u64;
-        Self::build(path.into(), kind, "UTF-8", text, 0, (bytes, hash))
+        let (bytes, hash) = (text.len() as u64, hex_sha256(text.as_bytes()));
+        let decoded = |text: String| Decoded {
+            text,
+            encoding: "UTF-8",
+            offset: 0,
+        };
+        // Text that is no record of its kind is text all the same.
+        let extracted = structured(kind, decoded(text.clone()))
+            .unwrap_or_else(|_| plain_text(kind, decoded(text)));
+        Self {
+            path: path.into(),
+            kind,
+            encoding: extracted.encoding,
+            text: extracted.draft.text,
+            bytes,
+            hash,
+            blocks: extracted.draft.blocks,
+            source: extracted.source,
+            places: extracted.draft.places,
+            gaps: extracted.draft.gaps,
+        }
     }
 
     /// The document's first heading, if it has one.
@@ -206,39 +131,10 @@ impl Document {
         })
     }
 
-    fn build(
-        path: PathBuf,
-        kind: Kind,
-        encoding: &'static str,
-        decoded: String,
-        offset: usize,
-        (bytes, hash): (u64, String),
-    ) -> Self {
-        let (text, blocks, source) = match kind {
-            Kind::Html => {
-                let page = html::visible_text(&decoded);
-                let source = SourceMap::new(&decoded, offset, page.points);
-                (page.text, page.blocks, source)
-            }
-            Kind::Markdown | Kind::Text => {
-                let blocks = match kind {
-                    Kind::Markdown => structure::markdown(&decoded),
-                    _ => structure::plain(&decoded),
-                };
-                let source = SourceMap::identity(&decoded, offset);
-                (decoded, blocks, source)
-            }
-        };
-        Self {
-            path,
-            kind,
-            encoding,
-            text,
-            bytes,
-            hash,
-            blocks,
-            source,
-        }
+    /// Where its pages (slides, sheets, chapters) begin, if it has any.
+    #[must_use]
+    pub fn places(&self) -> Option<&Places> {
+        self.places.as_ref()
     }
 }
 
@@ -246,7 +142,7 @@ impl Document {
 ///
 /// # Errors
 ///
-/// The reason why it cannot be read, or is not text.
+/// The reason why it cannot be read, or has no text.
 pub fn read(file: &SourceFile, options: &LoadOptions) -> Result<Document, SkipReason> {
     let bytes = read_bytes(&file.path, options.max_bytes)?;
     decode_document(file, bytes)
@@ -256,30 +152,140 @@ pub fn read(file: &SourceFile, options: &LoadOptions) -> Result<Document, SkipRe
 ///
 /// # Errors
 ///
-/// The reason why it is not text.
+/// The reason why it has no text.
 pub fn decode_document(file: &SourceFile, bytes: Vec<u8>) -> Result<Document, SkipReason> {
+    let hash = hex_sha256(&bytes);
+    decode_hashed(file, bytes, hash)
+}
+
+/// [`decode_document`] of bytes whose hash is known.
+pub(crate) fn decode_hashed(
+    file: &SourceFile,
+    bytes: Vec<u8>,
+    hash: String,
+) -> Result<Document, SkipReason> {
+    let size = bytes.len() as u64;
+    let kind = match file.kind {
+        Some(kind) => kind,
+        None => Kind::from_magic(&bytes).unwrap_or(Kind::Text),
+    };
+    let mut extracted = extract(kind, bytes, 0)?;
+    if file.kind.is_none() && kind == Kind::Text && is_html(&extracted.draft.text) {
+        let text = std::mem::take(&mut extracted.draft.text);
+        (extracted.kind, extracted.draft) = (Kind::Html, html_draft(&text));
+        extracted.source = SourceMap::new(&text, extracted.offset, extracted.draft.points.clone());
+    }
+    if extracted.draft.text.trim().is_empty() {
+        return Err(SkipReason::Empty);
+    }
+    let draft = extracted.draft;
+    Ok(Document {
+        path: file.path.clone(),
+        kind: extracted.kind,
+        encoding: extracted.encoding,
+        text: draft.text,
+        bytes: size,
+        hash,
+        blocks: draft.blocks,
+        source: extracted.source,
+        places: draft.places,
+        gaps: draft.gaps,
+    })
+}
+
+/// What a loader made of a file's bytes.
+struct Extracted {
+    kind: Kind,
+    encoding: &'static str,
+    draft: Draft,
+    source: SourceMap,
+    /// Bytes of the byte order mark before the text.
+    offset: usize,
+}
+
+/// Takes the text out of a file's bytes; `depth` counts the files that it is inside of.
+fn extract(kind: Kind, bytes: Vec<u8>, depth: usize) -> Result<Extracted, SkipReason> {
     if bytes.is_empty() {
         return Err(SkipReason::Empty);
     }
-    let size = bytes.len() as u64;
-    let hash = hex_sha256(&bytes);
-    let decoded = decode::decode(bytes, file.kind == Some(Kind::Html))?;
-    if decoded.text.trim().is_empty() {
-        return Err(SkipReason::Empty);
-    }
-    let kind = file.kind.unwrap_or_else(|| sniff(&decoded.text));
-    let document = Document::build(
-        file.path.clone(),
+    let draft = match kind {
+        Kind::Pdf => pdf::read(&bytes)?,
+        Kind::Docx => docx::read(&bytes)?,
+        Kind::Pptx => pptx::read(&bytes)?,
+        Kind::Xlsx => xlsx::read(&bytes)?,
+        Kind::Epub => epub::read(&bytes)?,
+        Kind::Eml => mail::read(&bytes, depth)?,
+        Kind::Markdown | Kind::Text | Kind::Html | Kind::Code | Kind::Csv | Kind::Jsonl => {
+            let decoded = decode::decode(bytes, kind == Kind::Html)?;
+            if decoded.text.trim().is_empty() {
+                return Err(SkipReason::Empty);
+            }
+            return structured(kind, decoded);
+        }
+    };
+    let source = SourceMap::identity(&draft.text, 0);
+    Ok(Extracted {
         kind,
-        decoded.encoding,
-        decoded.text,
-        decoded.offset,
-        (size, hash),
-    );
-    if document.text.trim().is_empty() {
-        return Err(SkipReason::Empty);
+        encoding: "UTF-8",
+        draft,
+        source,
+        offset: 0,
+    })
+}
+
+/// The structure of text of one of the kinds that are text.
+fn structured(kind: Kind, decoded: Decoded) -> Result<Extracted, SkipReason> {
+    let draft = match kind {
+        Kind::Html => html_draft(&decoded.text),
+        Kind::Csv => csv::read(&decoded.text)?,
+        Kind::Jsonl => jsonl::read(&decoded.text)?,
+        _ => return Ok(plain_text(kind, decoded)),
+    };
+    let source = SourceMap::new(&decoded.text, decoded.offset, draft.points.clone());
+    Ok(Extracted {
+        kind,
+        encoding: decoded.encoding,
+        draft,
+        source,
+        offset: decoded.offset,
+    })
+}
+
+/// Text that is read as it stands in the file.
+fn plain_text(kind: Kind, decoded: Decoded) -> Extracted {
+    let Decoded {
+        text,
+        encoding,
+        offset,
+    } = decoded;
+    let blocks = match kind {
+        Kind::Markdown => structure::markdown(&text),
+        Kind::Code => code::blocks(&text),
+        _ => outline::blocks(&text),
+    };
+    let source = SourceMap::identity(&text, offset);
+    let draft = Draft {
+        text,
+        blocks,
+        ..Draft::default()
+    };
+    Extracted {
+        kind,
+        encoding,
+        draft,
+        source,
+        offset,
     }
-    Ok(document)
+}
+
+fn html_draft(text: &str) -> Draft {
+    let page = html::visible_text(text);
+    Draft {
+        text: page.text,
+        blocks: page.blocks,
+        points: page.points,
+        ..Draft::default()
+    }
 }
 
 /// Reads at most `limit` bytes: the file may have grown since it was listed.
@@ -312,7 +318,6 @@ pub(crate) fn shows_text(markup: &str) -> bool {
 
 /// Lower-case hex SHA-256.
 pub(crate) fn hex_sha256(bytes: &[u8]) -> String {
-    use fmt::Write as _;
     Sha256::digest(bytes)
         .iter()
         .fold(String::with_capacity(64), |mut hex, byte| {
@@ -332,16 +337,12 @@ pub(crate) fn modified_nanoseconds(metadata: &std::fs::Metadata) -> i64 {
         .unwrap_or(0)
 }
 
-/// The kind of a file whose name does not tell.
-fn sniff(text: &str) -> Kind {
+/// True for text that begins as a page does.
+fn is_html(text: &str) -> bool {
     let head = text.trim_start().as_bytes();
     let starts =
         |tag: &[u8]| head.len() >= tag.len() && head[..tag.len()].eq_ignore_ascii_case(tag);
-    if starts(b"<!doctype html") || starts(b"<html") {
-        Kind::Html
-    } else {
-        Kind::Text
-    }
+    starts(b"<!doctype html") || starts(b"<html")
 }
 
 #[cfg(test)]

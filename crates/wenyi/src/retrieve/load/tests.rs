@@ -116,7 +116,24 @@ fn encodings_are_decoded_or_reported() {
     let latin = b"Un caf\xe9 pr\xe8s de l'\xe9cole \xe9l\xe8ve";
     assert_eq!(
         text_of("a.txt", latin),
-        Err(SkipReason::UnknownEncoding { at: 6 })
+        Ok(("Un café près de l'école élève".into(), "windows-1252"))
+    );
+    for (encoding, text) in [
+        (encoding_rs::BIG5, "這個程式把文件變成向量，然後回答問題。"),
+        (encoding_rs::SHIFT_JIS, "このプログラムは文書を読みます。"),
+        (encoding_rs::EUC_KR, "이 프로그램은 문서를 읽습니다."),
+        (encoding_rs::GB18030, "短文"),
+    ] {
+        let bytes = encoding.encode(text).0.into_owned();
+        assert_eq!(text_of("a.txt", &bytes).map(|read| read.0), Ok(text.into()));
+    }
+    let bare: Vec<u8> = "plain words\n"
+        .encode_utf16()
+        .flat_map(u16::to_be_bytes)
+        .collect();
+    assert_eq!(
+        text_of("a.txt", &bare),
+        Ok(("plain words\n".into(), "UTF-16BE"))
     );
     let page = b"<meta charset=\"iso-8859-1\"><p>caf\xe9";
     assert_eq!(
@@ -157,10 +174,50 @@ fn too_large_files_and_missing_roots_are_said() {
 #[test]
 fn a_file_named_as_root_is_read_whatever_its_extension() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("main.rs");
-    fs::write(&path, "fn main() {}").unwrap();
+    let path = folder.path().join("notes.data");
+    fs::write(&path, "a note").unwrap();
     let (documents, skipped) = load_folder(&path, &LoadOptions::default());
     assert_eq!((documents.len(), skipped.len()), (1, 0));
+}
+
+#[test]
+fn patterns_choose_among_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "a.md",
+        "报告.pdf.md",
+        "drafts/b.md",
+        "drafts/deep/c.txt",
+        "notes/d.txt",
+    ] {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "text").unwrap();
+    }
+    let names = |include: &[&str], exclude: &[&str]| {
+        let owned = |patterns: &[&str]| patterns.iter().map(|&p| p.to_owned()).collect();
+        let options = LoadOptions {
+            include: owned(include),
+            exclude: owned(exclude),
+            ..LoadOptions::default()
+        };
+        let listing = walk(&[folder.path().to_owned()], &options, &Silent).unwrap();
+        let name = |file: &SourceFile| file.path.file_name().unwrap().to_str().unwrap().to_owned();
+        listing.files.iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["*.txt"], &[]), ["c.txt", "d.txt"]);
+    assert_eq!(names(&["drafts/"], &["*.txt"]), ["b.md"]);
+    assert_eq!(names(&[], &["drafts/", "/notes"]), ["a.md", "报告.pdf.md"]);
+    assert_eq!(names(&["报告*"], &[]), ["报告.pdf.md"]);
+    let bad = LoadOptions {
+        exclude: vec!["a{b".into()],
+        ..LoadOptions::default()
+    };
+    let error = walk(&[folder.path().to_owned()], &bad, &Silent).unwrap_err();
+    assert!(
+        error.is_user_error() && error.to_string().contains("a{b"),
+        "{error}"
+    );
 }
 
 #[cfg(unix)]
@@ -223,3 +280,6 @@ fn a_page_shows_what_a_reader_sees() {
         ]
     );
 }
+
+mod formats;
+mod pdf;

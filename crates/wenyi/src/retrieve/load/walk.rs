@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::{Kind, LoadOptions, Skip, SkipReason, modified_nanoseconds};
 use crate::progress::Progress;
@@ -65,6 +66,8 @@ impl Found {
         options: &LoadOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
+        let globs = Globs::new(root, options)?;
+        let wanted = globs.clone();
         let walk = WalkBuilder::new(root)
             .hidden(!options.hidden)
             .ignore(options.gitignore)
@@ -75,13 +78,17 @@ impl Found {
             .require_git(false)
             .follow_links(true)
             .sort_by_file_path(Path::cmp)
+            .filter_entry(move |entry| {
+                entry.depth() == 0 || !wanted.excludes(entry.path(), is_folder(entry))
+            })
             .build();
         for entry in walk {
             if progress.is_cancelled() {
                 return Err(ErrorKind::Cancelled.into());
             }
             match entry {
-                Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_dir()) => {}
+                Ok(entry) if is_folder(&entry) => {}
+                Ok(entry) if !globs.includes(entry.path()) => {}
                 Ok(entry) => self.add(entry.path(), entry.path() == root, options),
                 Err(error) => self.skip_error(root, &error),
             }
@@ -151,6 +158,65 @@ impl Found {
         let path = path.unwrap_or_else(|| root.to_path_buf());
         self.listing.skipped.push(Skip { path, reason });
     }
+}
+
+fn is_folder(entry: &ignore::DirEntry) -> bool {
+    entry.file_type().is_some_and(|kind| kind.is_dir())
+}
+
+/// What the caller's own patterns leave of a folder.
+#[derive(Clone)]
+struct Globs {
+    /// None if everything is wanted.
+    include: Option<Gitignore>,
+    exclude: Gitignore,
+}
+
+impl Globs {
+    fn new(root: &Path, options: &LoadOptions) -> Result<Self> {
+        let folder = if root.is_dir() {
+            root
+        } else {
+            root.parent().unwrap_or(root)
+        };
+        let build = |option, patterns: &[String]| {
+            let mut builder = GitignoreBuilder::new(folder);
+            for pattern in patterns {
+                let added = builder.add_line(None, pattern);
+                added.map_err(|error| not_a_pattern(option, pattern, &error))?;
+            }
+            builder
+                .build()
+                .map_err(|error| not_a_pattern(option, &patterns.join(" "), &error))
+        };
+        let include = match options.include.as_slice() {
+            [] => None,
+            patterns => Some(build("include", patterns)?),
+        };
+        let exclude = build("exclude", &options.exclude)?;
+        Ok(Self { include, exclude })
+    }
+
+    fn excludes(&self, path: &Path, is_folder: bool) -> bool {
+        self.exclude.matched(path, is_folder).is_ignore()
+    }
+
+    fn includes(&self, path: &Path) -> bool {
+        let Some(include) = &self.include else {
+            return true;
+        };
+        // A pattern that names a folder means what is in it.
+        include.matched_path_or_any_parents(path, false).is_ignore()
+    }
+}
+
+fn not_a_pattern(option: &'static str, pattern: &str, error: &ignore::Error) -> Error {
+    ErrorKind::Option {
+        option,
+        value: pattern.to_owned(),
+        expected: format!("a pattern as in `.gitignore` ({error})"),
+    }
+    .into()
 }
 
 /// The path and the reason inside the walker's nested error.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde::Deserialize;
 use wenyi_store::Hit;
 
 use super::BestSentence;
@@ -62,10 +63,8 @@ pub(super) fn find<'a>(
 
 /// How the passage's file was read; what is not told is read as plain text.
 fn kind_of(hit: &Hit) -> Kind {
-    match hit.document.document.metadata["kind"].as_str() {
-        Some("markdown") => Kind::Markdown,
-        _ => Kind::Text,
-    }
+    let kind = &hit.document.document.metadata["kind"];
+    Kind::deserialize(kind).unwrap_or(Kind::Text)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use wenyi_store::{Collection, Conditions, Filter, Fusion, Hit};
 
 use super::collection::expect_same_space;
+use super::load::{Location, Places};
 use super::words::Words;
 use super::{ErrorKind, Result};
 use crate::embed::Embedder;
@@ -81,11 +82,15 @@ pub struct SearchResults {
 pub struct SearchHit {
     /// The file.
     pub path: PathBuf,
-    /// The passage's first line in the file, from 1.
+    /// Its pages, slides, rows or chapters, for files that have no lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// The passage's first line, from 1: in the file, or in the text taken from it if the file has
+    /// no lines (PDF, office documents, books, mails).
     pub first_line: u64,
     /// Its last line.
     pub last_line: u64,
-    /// Its bytes in the file.
+    /// Its bytes in the file, or in the text taken from it.
     pub bytes: Range<u64>,
     /// The headings above it, outermost first.
     pub heading_path: Vec<String>,
@@ -104,6 +109,16 @@ pub struct SearchHit {
     pub matches: Vec<Range<usize>>,
     /// Other places with the very same text, which are not given back as hits of their own.
     pub also_in: Vec<Place>,
+    /// Where the file's pages begin.
+    #[serde(skip)]
+    pub(crate) places: Option<Places>,
+}
+
+impl SearchHit {
+    /// The pages, slides, rows or chapters of some of the passage's lines, if the file has them.
+    pub(crate) fn locate(&self, first_line: u64, last_line: u64) -> Option<Location> {
+        self.places.as_ref()?.locate(first_line, last_line)
+    }
 }
 
 /// A sentence of a passage.
@@ -122,6 +137,9 @@ pub struct BestSentence {
 pub struct Place {
     /// The file.
     pub path: PathBuf,
+    /// Its pages, slides, rows or chapters, for files that have no lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
     /// The first line, from 1.
     pub first_line: u64,
     /// The last line.
@@ -181,6 +199,8 @@ pub fn search(
         .into_iter()
         .zip(sentences)
         .map(|((hit, also_in), best_sentence)| SearchHit {
+            location: location(&hit),
+            places: Places::from_metadata(&hit.document.document.metadata),
             path: hit.document.document.path.into(),
             first_line: hit.chunk.first_line,
             last_line: hit.chunk.last_line,
@@ -266,9 +286,15 @@ fn mostly_covers(better: &Hit, hit: &Hit) -> bool {
 fn place(hit: &Hit) -> Place {
     Place {
         path: hit.document.document.path.clone().into(),
+        location: location(hit),
         first_line: hit.chunk.first_line,
         last_line: hit.chunk.last_line,
     }
+}
+
+fn location(hit: &Hit) -> Option<Location> {
+    let places = Places::from_metadata(&hit.document.document.metadata)?;
+    places.locate(hit.chunk.first_line, hit.chunk.last_line)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! `wenyi index`: brings collections in step with folders.
+//! `wenyi index`: brings collections in step with folders, once or for as long as they change.
 
-use std::io::{self, Write};
+mod report;
+mod watch;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -16,13 +18,16 @@ use crate::arguments::{ModelArguments, positive};
 use crate::collection::{Target, remembered_model};
 use crate::exit::{Stopped, UserError};
 use crate::model;
-use crate::output::{self, quantity, style};
+use crate::output::{self, quantity};
 use crate::progress::Terminal;
+
+pub(crate) use report::summary;
 
 /// Embed the documents of folders and keep their vectors
 ///
-/// Reads Markdown, text and HTML. A second run embeds only what changed, and drops what is gone; a
-/// run that was stopped goes on where it was. `wenyi search` does the same before it searches.
+/// Reads Markdown, text, HTML, source code, PDF, DOCX, PPTX, XLSX, CSV, EPUB, EML and JSON lines. A
+/// second run embeds only what changed, and drops what is gone; a run that was stopped goes on where
+/// it was. `wenyi search` does the same before it searches.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -33,7 +38,15 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     indexing: IndexingArguments,
 
-    /// Print one JSON document
+    /// Go on when files are added, change or go, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+
+    /// End with exit code 1 if a file could not be read
+    #[arg(long, conflicts_with = "watch")]
+    strict: bool,
+
+    /// Print one JSON document; with `--watch` one a line for each round
     #[arg(long)]
     json: bool,
 
@@ -60,12 +73,26 @@ pub(crate) struct IndexingArguments {
     /// Read hidden files too
     #[arg(long)]
     pub(crate) hidden: bool,
+
+    /// Read only files that match the pattern, as `.gitignore` writes them; can be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) include: Vec<String>,
+
+    /// Leave out files and folders that match the pattern; can be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+
+    /// Read also what `.gitignore` and `.ignore` exclude
+    #[arg(long)]
+    pub(crate) no_ignore: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   wenyi index docs/ notes/
   wenyi index docs/ notes/ --collection knowledge.db
+  wenyi index docs/ --include '*.pdf' --include '*.docx' --exclude drafts/
+  wenyi index docs/ --watch
   wenyi index docs/ --model bge-small-zh-v1.5 --reindex";
 
 /// What was done for one collection.
@@ -76,12 +103,17 @@ pub(crate) struct Indexed {
     pub(crate) report: IndexReport,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    collections: Vec<Indexed>,
+}
+
+/// A collection's file and the paths that go into it.
+type Group = (PathBuf, Vec<PathBuf>);
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    #[derive(Serialize)]
-    struct Report {
-        model: String,
-        collections: Vec<Indexed>,
-    }
     let progress = Terminal::new(arguments.json);
     let hub = model::hub(arguments.model.offline)?;
     let groups = groups(arguments, &hub)?;
@@ -91,30 +123,76 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .then(|| remembered_model(collection, &hub))
             .flatten()
     });
+    // Before the first round, so that nothing changes between it and the next unseen.
+    let changes = arguments
+        .watch
+        .then(|| watch::Changes::below(&groups, arguments.indexing.hidden))
+        .transpose()?;
     let embedder = model::open(&arguments.model, remembered.as_deref(), &progress)?;
-    let mut collections = Vec::new();
-    for (file, roots) in groups {
-        let indexed =
-            arguments
-                .indexing
-                .bring_in_step(&file, &roots, embedder.as_ref(), &progress)?;
-        if !arguments.json {
-            print(&roots, &indexed)?;
+    let first = round(arguments, &groups, false, embedder.as_ref(), &progress);
+    let report = match changes {
+        None => first?,
+        Some(changes) => {
+            return watch::run(first, &changes, &progress, || {
+                round(arguments, &groups, true, embedder.as_ref(), &progress)
+            });
         }
-        collections.push(indexed);
-    }
-    if arguments.json {
-        let model = embedder.fingerprint().model.clone();
-        return output::json(&Report { model, collections });
+    };
+    let num_failures = report.collections.iter().map(Indexed::num_failures).sum();
+    if arguments.strict && num_failures > 0 {
+        return Err(anyhow::anyhow!(
+            "{} could not be read",
+            quantity::counted(num_failures, "file")
+        ));
     }
     Ok(())
 }
 
-/// Which paths go into which collection.
-fn groups(
+/// Brings all collections in step and prints what was done; in later rounds of `--watch` only
+/// where something was.
+fn round(
     arguments: &Arguments,
-    hub: &wenyi::hub::Hub,
-) -> anyhow::Result<Vec<(PathBuf, Vec<PathBuf>)>> {
+    groups: &[Group],
+    later: bool,
+    embedder: &dyn Embedder,
+    progress: &Terminal,
+) -> anyhow::Result<Report> {
+    let mut report = Report {
+        model: embedder.fingerprint().model.clone(),
+        collections: Vec::new(),
+    };
+    for (file, roots) in groups {
+        let indexing = &arguments.indexing;
+        let indexed = indexing.bring_in_step(file, roots, later, embedder, progress)?;
+        let is_news = !later || indexed.has_changed();
+        if is_news && !arguments.json {
+            report::print(roots, &indexed)?;
+        }
+        if is_news {
+            report.collections.push(indexed);
+        }
+    }
+    match (arguments.json, arguments.watch) {
+        (true, false) => output::json(&report)?,
+        (true, true) if !report.collections.is_empty() => output::json_line(&report)?,
+        _ => {}
+    }
+    Ok(report)
+}
+
+impl Indexed {
+    fn num_failures(&self) -> u64 {
+        self.report.failures().count() as u64
+    }
+
+    fn has_changed(&self) -> bool {
+        let report = &self.report;
+        report.added + report.updated + report.removed + report.kept > 0
+    }
+}
+
+/// Which paths go into which collection.
+fn groups(arguments: &Arguments, hub: &wenyi::hub::Hub) -> anyhow::Result<Vec<Group>> {
     if let Some(missing) = arguments.paths.iter().find(|path| !path.exists()) {
         let error = UserError::new(format!("there is no `{}`", missing.display()));
         return Err(error.with_hint("give folders or files that exist").into());
@@ -138,19 +216,24 @@ fn groups(
 }
 
 impl IndexingArguments {
-    /// Opens the collection at `file` and embeds what changed below `roots`.
+    /// Opens the collection at `file` and embeds what changed below `roots`; `later` if it was done
+    /// before in this run.
     pub(crate) fn bring_in_step(
         &self,
         file: &Path,
         roots: &[PathBuf],
+        later: bool,
         embedder: &dyn Embedder,
         progress: &dyn Progress,
     ) -> anyhow::Result<Indexed> {
-        if self.reindex {
+        if self.reindex && !later {
             remove_collection(file)?;
         }
         let mut options = IndexOptions::default();
         options.load.hidden = self.hidden;
+        options.load.gitignore = !self.no_ignore;
+        options.load.include.clone_from(&self.include);
+        options.load.exclude.clone_from(&self.exclude);
         options.chunk = self.chunking();
         let collection: Collection = open_collection(file, embedder, &options.chunk)?;
         let report = index(embedder, &collection, roots, &options, progress)?;
@@ -174,77 +257,5 @@ impl IndexingArguments {
             chunk_size,
             overlap,
         }
-    }
-}
-
-fn print(roots: &[PathBuf], indexed: &Indexed) -> anyhow::Result<()> {
-    let style = style::stdout();
-    let mut stdout = io::stdout().lock();
-    let roots: Vec<String> = roots
-        .iter()
-        .map(|root| root.display().to_string())
-        .collect();
-    writeln!(
-        stdout,
-        "{}: {}",
-        style.bold(&roots.join(", ")),
-        summary(&indexed.report)
-    )?;
-    let file = indexed.collection.display().to_string();
-    writeln!(stdout, "  {}", style.dim(&file))?;
-    Ok(())
-}
-
-/// `3 documents added, 1 changed, 40 unchanged · 12,345 tokens in 2.1 s`.
-pub(crate) fn summary(report: &IndexReport) -> String {
-    let counts = [
-        (report.added, "added"),
-        (report.updated, "changed"),
-        (report.removed, "removed"),
-        (report.kept, "not readable now and kept"),
-        (report.unchanged, "unchanged"),
-    ];
-    let mut parts = Vec::new();
-    for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
-        let number = if parts.is_empty() {
-            quantity::counted(count, "document")
-        } else {
-            quantity::grouped(count)
-        };
-        parts.push(format!("{number} {what}"));
-    }
-    let documents = if parts.is_empty() {
-        "no documents".to_owned()
-    } else {
-        parts.join(", ")
-    };
-    let seconds = quantity::seconds(report.seconds);
-    if report.tokens == 0 {
-        return format!("{documents} · {seconds}");
-    }
-    format!(
-        "{documents} · {} in {seconds}",
-        quantity::counted(report.tokens, "token")
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_summary_says_what_changed() {
-        let report = IndexReport {
-            added: 1,
-            unchanged: 1200,
-            tokens: 5000,
-            seconds: 1.5,
-            ..IndexReport::default()
-        };
-        assert_eq!(
-            summary(&report),
-            "1 document added, 1,200 unchanged · 5,000 tokens in 1.5 s"
-        );
-        assert_eq!(summary(&IndexReport::default()), "no documents · 0.00 ms");
     }
 }

@@ -1,0 +1,123 @@
+//! E-mail (RFC 5322, MIME): the headers that people read, the body, and attachments that can be
+//! read themselves.
+
+use std::path::Path;
+
+use mail_parser::{Address, Message, MessageParser, MimeHeaders};
+
+use super::draft::Draft;
+use super::{Kind, SkipReason, extract, guard, html};
+
+/// Mails within mails, and mails attached to those.
+const MOST_DEPTH: usize = 4;
+
+pub(super) fn read(bytes: &[u8], depth: usize) -> Result<Draft, SkipReason> {
+    guard::against_panics(|| {
+        let message = MessageParser::default().parse(bytes);
+        let message = message.ok_or_else(|| SkipReason::Broken {
+            message: "no headers of an e-mail".to_owned(),
+        })?;
+        let mut draft = Draft::default();
+        write(&message, &mut draft, depth)?;
+        Ok(draft)
+    })
+}
+
+fn write(message: &Message<'_>, draft: &mut Draft, depth: usize) -> Result<(), SkipReason> {
+    if let Some(subject) = message.subject() {
+        draft.heading(1, subject);
+    }
+    let mut headers = Vec::new();
+    let addresses = [
+        ("From", message.from()),
+        ("To", message.to()),
+        ("Cc", message.cc()),
+    ];
+    for (name, address) in addresses {
+        if let Some(address) = address.map(shown).filter(|address| !address.is_empty()) {
+            headers.push(format!("{name}: {address}"));
+        }
+    }
+    if let Some(date) = message.date() {
+        headers.push(format!("Date: {}", date.to_rfc3339()));
+    }
+    draft.paragraph(&headers.join("\n"));
+    write_body(message, draft);
+    for part in message.attachments() {
+        draft.expect_room()?;
+        if let Some(inner) = part.message() {
+            if depth < MOST_DEPTH {
+                let mut attached = Draft::default();
+                write(inner, &mut attached, depth + 1)?;
+                draft.append(&attached, 1);
+            }
+            continue;
+        }
+        let Some(name) = part.attachment_name() else {
+            continue;
+        };
+        draft.heading(2, name);
+        attach(draft, name, part.contents(), depth);
+    }
+    Ok(())
+}
+
+fn write_body(message: &Message<'_>, draft: &mut Draft) {
+    // What was written as HTML only is read as HTML: a conversion to text loses its tables.
+    let html = message.html_part(0).filter(|part| part.is_text_html());
+    let has_text = message
+        .text_part(0)
+        .is_some_and(|part| !part.is_text_html());
+    match html {
+        Some(part) if !has_text => {
+            let page = html::visible_text(part.text_contents().unwrap_or_default());
+            draft.append_page(&page, 1);
+        }
+        _ => {
+            for index in 0..message.text_body_count() {
+                let text = message.body_text(index).unwrap_or_default();
+                for paragraph in paragraphs(&text) {
+                    draft.paragraph(&paragraph);
+                }
+            }
+        }
+    }
+}
+
+/// What blank lines part.
+fn paragraphs(text: &str) -> Vec<String> {
+    let mut paragraphs = vec![String::new()];
+    for line in text.lines() {
+        if line.trim().is_empty() {
+            paragraphs.push(String::new());
+        } else if let Some(paragraph) = paragraphs.last_mut() {
+            paragraph.push_str(line);
+            paragraph.push('\n');
+        }
+    }
+    paragraphs
+}
+
+/// Reads an attachment as the file that it is, if it is one that is read here.
+fn attach(draft: &mut Draft, name: &str, bytes: &[u8], depth: usize) {
+    let kind = Kind::from_path(Path::new(name));
+    let Some(kind) = kind.filter(|_| depth < MOST_DEPTH) else {
+        return;
+    };
+    match extract(kind, bytes.to_vec(), depth + 1) {
+        Ok(attached) => draft.append(&attached.draft, 2),
+        Err(SkipReason::Empty) => {}
+        Err(reason) => draft.gaps.push(SkipReason::Attachment {
+            name: name.to_owned(),
+            reason: Box::new(reason),
+        }),
+    }
+}
+
+fn shown(address: &Address<'_>) -> String {
+    let one = |address: &mail_parser::Addr<'_>| match (address.name(), address.address()) {
+        (Some(name), Some(address)) => format!("{name} <{address}>"),
+        (name, address) => name.or(address).unwrap_or_default().to_owned(),
+    };
+    address.iter().map(one).collect::<Vec<_>>().join(", ")
+}
