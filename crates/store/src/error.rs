@@ -344,6 +344,46 @@ pub enum ErrorKind {
         /// True if other input cures it.
         is_user_error: bool,
     },
+    /// A point that needs a vector has none.
+    #[error("point `{id}` has no vector")]
+    NoVector {
+        /// The point's id.
+        id: String,
+    },
+    /// There is no point with this id.
+    #[error("there is no point with id `{id}`")]
+    UnknownId {
+        /// The id.
+        id: String,
+    },
+    /// A collection's points have no vector of this name.
+    #[error("there is no vector `{name}` here; there are {}", listed(known))]
+    UnknownVector {
+        /// The name; empty for the vector without one.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// A vector is dense in a space of sparse ones, or the other way round.
+    #[error("vector `{name}` must be {}", if *is_sparse { "sparse" } else { "dense" })]
+    VectorKind {
+        /// The name of its space.
+        name: String,
+        /// Whether the space has sparse vectors.
+        is_sparse: bool,
+    },
+    /// A sparse vector that cannot be.
+    #[error("a sparse vector has {reason}")]
+    SparseVector {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A change of vectors that cannot be.
+    #[error("{reason}")]
+    InvalidVectors {
+        /// Why not.
+        reason: String,
+    },
     /// A filter that cannot be understood.
     #[error("`{place}` is {received}, expected {expected}")]
     Filter {
@@ -362,6 +402,11 @@ pub enum ErrorKind {
         /// The most.
         max: usize,
     },
+}
+
+fn listed(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
 }
 
 impl ErrorKind {

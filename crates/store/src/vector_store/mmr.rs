@@ -1,7 +1,7 @@
 //! Maximal marginal relevance: close to the query, unlike what was chosen before.
 
 use super::VectorStore;
-use super::point::ScoredPoint;
+use super::point::{Point, ScoredPoint};
 use super::request::{MmrRequest, SearchRequest};
 use crate::Result;
 
@@ -9,16 +9,18 @@ pub(super) fn search<S: VectorStore + ?Sized>(
     store: &S,
     query: &[f32],
     request: &MmrRequest,
+    keep: Option<&dyn Fn(&Point) -> bool>,
 ) -> Result<Vec<ScoredPoint>> {
-    let found = store.search(
-        query,
-        &SearchRequest {
-            top_k: request.fetch_k,
-            filter: request.filter.clone(),
-            with_vector: true,
-            ..SearchRequest::default()
-        },
-    )?;
+    let closest = SearchRequest {
+        top_k: request.fetch_k,
+        filter: request.filter.clone(),
+        with_vector: true,
+        ..SearchRequest::default()
+    };
+    let found = match keep {
+        None => store.search(query, &closest)?,
+        Some(keep) => store.search_where(query, &closest, keep)?,
+    };
     let vectors: Vec<&[f32]> = found.iter().map(|f| f.point.vector.as_slice()).collect();
     let chosen = choose(query, &vectors, request.top_k, request.lambda_mult);
     let mut found: Vec<Option<ScoredPoint>> = found.into_iter().map(Some).collect();

@@ -10,6 +10,7 @@
 //! ordered by when a point first came (a remote store has its own stable order).
 
 mod point;
+mod named;
 mod request;
 mod payload;
 mod index;
@@ -26,12 +27,13 @@ use crate::Result;
 pub use self::documents::DocumentPoints;
 pub use self::index::{check_points, check_query};
 pub use self::memory::MemoryStore;
+pub use self::named::{NamedPoint, NamedVector, Space, SparseVector, UNNAMED, Vectors};
 pub use self::point::{Payload, Point, PointId, ScoredPoint};
 pub use self::request::{
     Distance, Existing, MmrRequest, Page, PayloadChange, Scroll, SearchRequest, Selection,
     StoreInfo, StoreOptions,
 };
-pub use self::sqlite::{SqliteDatabase, SqliteStore};
+pub use self::sqlite::{Combine, SpaceQuery, SqliteDatabase, SqliteStore};
 
 /// A collection of points, wherever it is kept. Handles are shared between threads.
 pub trait VectorStore: Send + Sync + fmt::Debug {
@@ -171,7 +173,21 @@ pub trait VectorStore: Send + Sync + fmt::Debug {
         query: &[f32],
         request: &MmrRequest,
     ) -> Result<Vec<ScoredPoint>> {
-        mmr::search(self, query, request)
+        mmr::search(self, query, request, None)
+    }
+
+    /// The same among points for which `keep` is true: for conditions that are code and not data.
+    ///
+    /// # Errors
+    ///
+    /// As [`VectorStore::search_batch`].
+    fn max_marginal_relevance_search_where(
+        &self,
+        query: &[f32],
+        request: &MmrRequest,
+        keep: &dyn Fn(&Point) -> bool,
+    ) -> Result<Vec<ScoredPoint>> {
+        mmr::search(self, query, request, Some(keep))
     }
 }
 

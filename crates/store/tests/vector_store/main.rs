@@ -3,6 +3,7 @@
 
 mod kill;
 mod langchain;
+mod spaces;
 mod suite;
 
 use wenyi_store::vector_store::{MemoryStore, SqliteDatabase};

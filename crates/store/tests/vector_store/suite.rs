@@ -539,6 +539,14 @@ fn closures_filter_too(store: &dyn VectorStore) {
     };
     assert_eq!(ids(&store.search_where(&X, &request, &odd).unwrap()), ["9"]);
     assert_eq!(store.search_where(&X, &top(3), &|_| false).unwrap(), []);
+    let request = MmrRequest {
+        top_k: 3,
+        fetch_k: 4,
+        lambda_mult: 1.0,
+        ..MmrRequest::default()
+    };
+    let found = store.max_marginal_relevance_search_where(&X, &request, &odd);
+    assert_eq!(ids(&found.unwrap()), ["1", "3", "5"]);
 }
 
 /// A xorshift generator (Marsaglia 2003), -1 to 1.

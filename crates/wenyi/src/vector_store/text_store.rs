@@ -225,6 +225,22 @@ impl TextStore {
         Ok(self.store.max_marginal_relevance_search(&vector, request)?)
     }
 
+    /// The same among texts for which `keep` is true: for conditions that are code and not data.
+    ///
+    /// # Errors
+    ///
+    /// As [`TextStore::similarity_search`].
+    pub fn max_marginal_relevance_search_where(
+        &self,
+        query: &str,
+        request: &MmrRequest,
+        keep: &dyn Fn(&Point) -> bool,
+    ) -> Result<Vec<ScoredPoint>> {
+        let vector = self.embedder.embed_query(query)?;
+        let store = &self.store;
+        Ok(store.max_marginal_relevance_search_where(&vector, request, keep)?)
+    }
+
     /// The texts closest to `query` as `request` says.
     ///
     /// # Errors

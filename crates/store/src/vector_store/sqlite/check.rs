@@ -6,10 +6,11 @@ use super::packed::{self, Mark};
 use super::{SqliteDatabase, SqliteStore, lock};
 use crate::collection::{describe, quick_check, to_floats};
 use crate::vector_store::index::prepare;
+use crate::vector_store::named::NamedVector;
 use crate::{CheckReport, Result};
 
 /// What must hold, each with a query that returns the rows for which it does not.
-const RULES: [(&str, &str); 4] = [
+const RULES: [(&str, &str); 6] = [
     (
         "points without a vector",
         "SELECT row FROM points WHERE row NOT IN (SELECT row FROM vectors)",
@@ -28,6 +29,17 @@ const RULES: [(&str, &str); 4] = [
             ON collections.id = points.collection
             WHERE vectors.collection <> points.collection
                 OR vectors.version > collections.version",
+    ),
+    (
+        "named vectors without a point",
+        "SELECT row FROM named_vectors WHERE row NOT IN (SELECT row FROM points)",
+    ),
+    (
+        "named vectors of a space that their collection does not have",
+        "SELECT points.row FROM named_vectors JOIN points USING (row)
+            LEFT JOIN spaces ON spaces.collection = points.collection
+                AND spaces.name = named_vectors.name
+            WHERE spaces.name IS NULL",
     ),
 ];
 
@@ -82,6 +94,9 @@ impl SqliteDatabase {
 impl SqliteStore {
     /// What is wrong with the values of the collection's vectors, and with its packed rows.
     fn check(&self, state: &Connection) -> rusqlite::Result<Vec<String>> {
+        if self.dimensions == 0 {
+            return self.check_spaces(state);
+        }
         let mark = packed::mark(state, self.id)?;
         let mut problems = Vec::new();
         if let Some(damaged) = mark.and_then(|mark| packed::damaged(self, mark)) {
@@ -114,6 +129,28 @@ impl SqliteStore {
         let other_rule = "packed vectors that are not those of their points";
         problems.extend(describe(other_rule, &other));
         Ok(problems)
+    }
+
+    /// What is wrong with the values of the vectors in spaces.
+    fn check_spaces(&self, state: &Connection) -> rusqlite::Result<Vec<String>> {
+        let select = "SELECT row, name, named_vectors.vector FROM named_vectors
+            JOIN vectors USING (row) WHERE collection = ?1 ORDER BY row";
+        let mut select = state.prepare(select)?;
+        let mut vectors = select.query([self.id])?;
+        let mut bad = Vec::new();
+        while let Some(vector) = vectors.next()? {
+            let (name, blob): (String, Vec<u8>) = (vector.get(1)?, vector.get(2)?);
+            let is_sound = self.spaces.get(&name).is_none_or(|space| {
+                NamedVector::from_bytes(space, &blob)
+                    .is_some_and(|vector| space.check_vector(&vector, &self.name, &name).is_ok())
+            });
+            if !is_sound {
+                bad.push(vector.get(0)?);
+            }
+        }
+        Ok(describe("named vectors that do not fit their spaces", &bad)
+            .into_iter()
+            .collect())
     }
 
     /// A vector as it is packed; `None` if it cannot be.

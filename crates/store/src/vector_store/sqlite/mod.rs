@@ -3,7 +3,7 @@
 //! `schema` has the tables, `open` makes and opens files and collections, `write` changes points in
 //! one transaction a call, `search` keeps the vectors packed in memory and in step with the file,
 //! `packed` keeps those of large collections in a file of their own,
-//! `read` brings points back, `check` proves that the file agrees with itself.
+//! `read` brings points back, `spaces` has the points that have several vectors, `check` proves that the file agrees with itself.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
 //! write. Other handles and processes may read while one writes; writers take turns.
@@ -14,19 +14,24 @@ mod write;
 mod search;
 mod packed;
 mod read;
+mod spaces;
 mod check;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use serde_json::Value;
 
 use self::search::Packed;
+use self::spaces::PackedSpace;
+pub use self::spaces::{Combine, SpaceQuery};
 use super::VectorStore;
+use super::named::Space;
 use super::point::{Point, PointId, ScoredPoint};
 use super::request::{
     Existing, Page, PayloadChange, Scroll, SearchRequest, Selection, StoreInfo, StoreOptions,
@@ -47,9 +52,11 @@ pub struct SqliteStore {
     id: i64,
     name: String,
     options: StoreOptions,
-    /// As in the options, which have one here always.
+    /// Width of the vectors that have no name; 0 if the spaces have all of them.
     dimensions: usize,
     packed: Mutex<Packed>,
+    spaces: BTreeMap<String, Space>,
+    packed_spaces: Mutex<HashMap<String, PackedSpace>>,
 }
 
 /// The file with its connections.
@@ -100,6 +107,43 @@ impl SqliteStore {
         &self.name
     }
 
+    /// The number of the collection's last change; 0 before the first one. It only grows.
+    ///
+    /// # Errors
+    ///
+    /// If the collection was removed, or the file cannot be read.
+    pub fn last_change(&self) -> Result<u64> {
+        self.file
+            .read(|state| Ok(self.version(state)?.unsigned_abs()))
+    }
+
+    /// Replaces what the caller wanted to know again ([`StoreOptions::metadata`]).
+    ///
+    /// # Errors
+    ///
+    /// If the collection was removed, or the file cannot be written.
+    pub fn set_metadata(&self, metadata: &Value) -> Result<()> {
+        self.file.write(|connection| {
+            self.version(connection)?;
+            let update = "UPDATE collections SET metadata = ?2 WHERE id = ?1";
+            connection
+                .execute(update, (self.id, metadata.to_string()))
+                .map_err(|error| self.file.at(error))?;
+            Ok(())
+        })
+    }
+
+    /// The metadata as they are now: another handle may have replaced them.
+    fn metadata(&self) -> Result<Value> {
+        self.file.read(|state| {
+            let found = open::read_collection(&self.file, state, &self.name)?;
+            let found = found.filter(|(id, ..)| *id == self.id);
+            found
+                .map(|(_, options, _)| options.metadata)
+                .ok_or_else(|| open::unknown(&self.file, &self.name))
+        })
+    }
+
     /// The number of the collection's last change; refuses a collection that was removed.
     fn version(&self, state: &Connection) -> Result<i64> {
         let select = "SELECT version FROM collections WHERE id = ?1";
@@ -116,9 +160,9 @@ impl VectorStore for SqliteStore {
         let num_points = self.count(&Selection::All)?;
         Ok(StoreInfo {
             name: self.name.clone(),
-            dimensions: Some(self.dimensions),
+            dimensions: (self.dimensions > 0).then_some(self.dimensions),
             distance: self.options.distance,
-            metadata: self.options.metadata.clone(),
+            metadata: self.metadata()?,
             num_points,
         })
     }

@@ -1,6 +1,6 @@
 //! Makes and opens files of points, and the collections in them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use super::{File, SqliteDatabase, SqliteStore, lock, packed, schema};
 use crate::collection::open::{
     PAGE_SIZE, absolute, cannot_read, cannot_write, configure, existing, use_wal,
 };
+use crate::vector_store::named::{Space, UNNAMED};
 use crate::vector_store::request::{Distance, StoreOptions};
 use crate::{Error, ErrorKind, MAX_DIMENSIONS, Result};
 
@@ -75,6 +76,37 @@ impl SqliteDatabase {
         options: &StoreOptions,
     ) -> Result<Arc<SqliteStore>> {
         let dimensions = self.check_options(name, options)?;
+        self.create(name, dimensions, options, &BTreeMap::new())
+    }
+
+    /// Makes a collection whose points have a vector in each of these spaces, or in some of them. Of
+    /// the options only the metadata say anything then.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteDatabase::create_collection`].
+    pub fn create_collection_of_spaces(
+        &self,
+        name: &str,
+        options: &StoreOptions,
+        spaces: &BTreeMap<String, Space>,
+    ) -> Result<Arc<SqliteStore>> {
+        check_name(name)?;
+        spaces.values().try_for_each(Space::check)?;
+        if spaces.is_empty() {
+            let store = self.file.path.display().to_string();
+            return Err(ErrorKind::NoWidth { store }.into());
+        }
+        self.create(name, 0, options, spaces)
+    }
+
+    fn create(
+        &self,
+        name: &str,
+        dimensions: usize,
+        options: &StoreOptions,
+        spaces: &BTreeMap<String, Space>,
+    ) -> Result<Arc<SqliteStore>> {
         let created = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -95,7 +127,8 @@ impl SqliteDatabase {
                     name: name.into(),
                 }
                 .into()),
-                Ok(_) => Ok(()),
+                Ok(_) => write_spaces(connection, connection.last_insert_rowid(), spaces)
+                    .map_err(|error| self.file.at(error)),
                 Err(error) => Err(self.file.at(error)),
             }
         })?;
@@ -112,7 +145,7 @@ impl SqliteDatabase {
         let found = self
             .file
             .read(|state| read_collection(&self.file, state, name))?;
-        let Some((id, options)) = found else {
+        let Some((id, options, spaces)) = found else {
             stores.remove(name);
             return Err(unknown(&self.file, name));
         };
@@ -127,6 +160,8 @@ impl SqliteDatabase {
             name: name.into(),
             dimensions,
             packed: Mutex::new(Packed::new(dimensions)),
+            spaces,
+            packed_spaces: Mutex::default(),
             options,
         });
         stores.insert(name.into(), Arc::clone(&store));
@@ -181,6 +216,7 @@ impl SqliteDatabase {
                 for delete in [
                     "DELETE FROM points WHERE collection = ?1",
                     "DELETE FROM removed WHERE collection = ?1",
+                    "DELETE FROM spaces WHERE collection = ?1",
                     "DELETE FROM collections WHERE id = ?1",
                 ] {
                     connection.execute(delete, [id])?;
@@ -263,6 +299,7 @@ fn open_writer(path: &Path) -> Result<Connection> {
         }
         transaction.commit().map_err(at)?;
     }
+    schema::upgrade(&mut connection, path)?;
     Ok(connection)
 }
 
@@ -276,12 +313,60 @@ fn open_reader(path: &Path) -> Result<Connection> {
     open().map_err(|error| cannot_read(path, error))
 }
 
-/// The number and the options of a collection.
-fn read_collection(
+fn write_spaces(
+    connection: &Connection,
+    collection: i64,
+    spaces: &BTreeMap<String, Space>,
+) -> rusqlite::Result<()> {
+    let mut insert =
+        connection.prepare("INSERT INTO spaces (collection, name, space) VALUES (?1, ?2, ?3)")?;
+    for (name, space) in spaces {
+        let space = serde_json::to_string(space)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        insert.execute((collection, name, space))?;
+    }
+    Ok(())
+}
+
+/// The spaces of a collection; the one without a name if it was made without.
+fn read_spaces(
+    file: &File,
+    state: &Connection,
+    collection: i64,
+    options: &StoreOptions,
+) -> Result<BTreeMap<String, Space>> {
+    if let Some(dimensions) = options.dimensions {
+        let distance = options.distance;
+        let space = Space::Dense {
+            dimensions,
+            distance,
+        };
+        return Ok(BTreeMap::from([(UNNAMED.into(), space)]));
+    }
+    let read = || -> rusqlite::Result<Vec<(String, String)>> {
+        let mut select = state.prepare("SELECT name, space FROM spaces WHERE collection = ?1")?;
+        select
+            .query_map([collection], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect()
+    };
+    let spaces = read().map_err(|error| file.at(error))?;
+    let space = |(name, space): (String, String)| {
+        let space = serde_json::from_str(&space)
+            .map_err(|_| Error::corrupt(&file.path, "a space of a collection is unknown"))?;
+        Ok((name, space))
+    };
+    spaces.into_iter().map(space).collect()
+}
+
+/// What the file knows of a collection: its number, its options and its spaces.
+pub(super) type Known = (i64, StoreOptions, BTreeMap<String, Space>);
+
+/// The number, the options and the spaces of a collection.
+pub(super) fn read_collection(
     file: &File,
     state: &Connection,
     name: &str,
-) -> Result<Option<(i64, StoreOptions)>> {
+) -> Result<Option<Known>> {
     let select = "SELECT id, dimensions, distance, metadata FROM collections WHERE name = ?1";
     let read = |row: &Row<'_>| {
         Ok((
@@ -299,7 +384,7 @@ fn read_collection(
         return Ok(None);
     };
     let dimensions = usize::try_from(dimensions).unwrap_or_default();
-    if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
+    if dimensions > MAX_DIMENSIONS {
         return Err(Error::corrupt(
             &file.path,
             "a collection's width is impossible",
@@ -310,11 +395,13 @@ fn read_collection(
     let metadata = serde_json::from_str(&metadata)
         .map_err(|_| Error::corrupt(&file.path, "a collection's metadata are not JSON"))?;
     let options = StoreOptions {
-        dimensions: Some(dimensions),
+        // Collections of spaces have none.
+        dimensions: (dimensions > 0).then_some(dimensions),
         distance,
         metadata,
     };
-    Ok(Some((id, options)))
+    let spaces = read_spaces(file, state, id, &options)?;
+    Ok(Some((id, options, spaces)))
 }
 
 fn distance_name(distance: Distance) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Result};
 pub(super) const APPLICATION_ID: u32 = 0x574E_5950;
 
 /// The version of the tables below, kept as `user_version`.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 2;
 
 /// The statements that make an empty file of this version.
 ///
@@ -60,6 +60,45 @@ const TABLES: &str = "
         DELETE FROM vectors WHERE row = old.row;
     END;";
 
+/// What version 2 added: points with several vectors, each in the space of its name (`spaces` of the
+/// collection); the row in `vectors` of such a point is empty, and tells the version.
+const SPACES: &str = "
+    CREATE TABLE spaces (
+        collection INTEGER NOT NULL REFERENCES collections (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        space TEXT NOT NULL,
+        PRIMARY KEY (collection, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE named_vectors (
+        row INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        vector BLOB NOT NULL,
+        PRIMARY KEY (row, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER points_leave_spaces AFTER DELETE ON points BEGIN
+        DELETE FROM named_vectors WHERE row = old.row;
+    END;";
+
+/// Brings a file of an earlier version to this one.
+pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<()> {
+    let mut run = || {
+        let version = |connection: &Connection| -> rusqlite::Result<u32> {
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+        };
+        if version(connection)? == SCHEMA_VERSION {
+            return Ok(());
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another process may have been quicker.
+        if version(&transaction)? == 1 {
+            transaction.execute_batch(SPACES)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        transaction.commit()
+    };
+    run().map_err(|error| Error::sqlite(path, error))
+}
+
 /// Tells whether the file is empty; one of another program or a newer version is refused.
 pub(super) fn is_empty(connection: &Connection, path: &Path) -> Result<bool> {
     let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
@@ -105,6 +144,7 @@ pub(super) fn is_empty(connection: &Connection, path: &Path) -> Result<bool> {
 /// Makes the tables, in the caller's transaction.
 pub(super) fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
+    connection.execute_batch(SPACES)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }

@@ -38,6 +38,10 @@ impl SqliteStore {
         queries: &[&[f32]],
         request: &SearchRequest,
     ) -> Result<Vec<Vec<ScoredPoint>>> {
+        if self.dimensions == 0 && !queries.is_empty() {
+            let (name, known) = (String::new(), self.spaces.keys().cloned().collect());
+            return Err(ErrorKind::UnknownVector { name, known }.into());
+        }
         let distance = self.options.distance;
         let prepared = queries.iter().enumerate().map(|(index, query)| {
             let subject = || format!("query {index}");
@@ -136,7 +140,12 @@ impl SqliteStore {
     }
 
     /// The rows in `table` of a later version than `known`, ascending.
-    fn changed(&self, state: &Connection, table: &str, known: i64) -> rusqlite::Result<Vec<i64>> {
+    pub(super) fn changed(
+        &self,
+        state: &Connection,
+        table: &str,
+        known: i64,
+    ) -> rusqlite::Result<Vec<i64>> {
         let select = format!("SELECT row FROM {table} WHERE collection = ?1 AND version > ?2");
         let mut select = state.prepare_cached(&select)?;
         let rows = select.query_map((self.id, known), |row| row.get(0))?;

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use rusqlite::Connection;
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteStore;
 use super::read::{id_to_sql, payload_from};
@@ -27,6 +27,11 @@ const MAX_REMOVED: i64 = 100_000;
 
 impl SqliteStore {
     pub(super) fn write_points(&self, points: &[Point], existing: Existing) -> Result<()> {
+        if self.dimensions == 0 && !points.is_empty() {
+            let known = self.spaces.keys().cloned().collect();
+            let name = String::new();
+            return Err(ErrorKind::UnknownVector { name, known }.into());
+        }
         let dimensions = Some(self.dimensions);
         check_points(self.options.distance, points, dimensions, &self.name)?;
         if existing == Existing::Refuse {
@@ -38,11 +43,12 @@ impl SqliteStore {
         }
         self.change(|connection, version| {
             for point in points {
-                if existing == Existing::Refuse && self.row_of(connection, point)?.is_some() {
+                if existing == Existing::Refuse && self.row_of(connection, &point.id)?.is_some() {
                     let id = point.id.to_string();
                     return Err(ErrorKind::DuplicateId { id }.into());
                 }
                 self.write_point(connection, version, point)
+                    .map(drop)
                     .map_err(|error| self.file.at(error))?;
             }
             Ok(())
@@ -90,7 +96,10 @@ impl SqliteStore {
     }
 
     /// Runs `change` with the collection's next version.
-    fn change<T>(&self, change: impl FnOnce(&Connection, i64) -> Result<T>) -> Result<T> {
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&Connection, i64) -> Result<T>,
+    ) -> Result<T> {
         self.file.write(|connection| {
             let version = self.version(connection)? + 1;
             connection
@@ -101,23 +110,13 @@ impl SqliteStore {
         })
     }
 
-    fn row_of(&self, connection: &Connection, point: &Point) -> Result<Option<i64>> {
-        let select = "SELECT row FROM points WHERE collection = ?1 AND id = ?2";
-        connection
-            .prepare_cached(select)
-            .and_then(|mut select| {
-                let values = (self.id, id_to_sql(&point.id));
-                select.query_row(values, |row| row.get(0)).optional()
-            })
-            .map_err(|error| self.file.at(error))
-    }
-
-    fn write_point(
+    /// Writes a point that was checked; its row.
+    pub(super) fn write_point(
         &self,
         connection: &Connection,
         version: i64,
         point: &Point,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<i64> {
         let payload = serde_json::to_string(&point.payload)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let values: (i64, Sql, String, &str) =
@@ -128,8 +127,8 @@ impl SqliteStore {
         let bytes: Vec<u8> = point.vector.iter().flat_map(|v| v.to_le_bytes()).collect();
         connection
             .prepare_cached(INSERT_VECTOR)?
-            .execute((row, self.id, version, bytes))
-            .map(drop)
+            .execute((row, self.id, version, bytes))?;
+        Ok(row)
     }
 }
 
