@@ -45,6 +45,7 @@ def server(provider, tmp_path_factory):
         command += ["--alias", f"{alias}=bert"]
     command += ["--chat-model", f"chat={FIXTURES / 'decoders/llama'}"]
     command += ["--chat-model", "far-away=imitation:a-model"]
+    command += ["--store", str(folder / "kept")]
     environment = {**os.environ, "WENYI_API_KEYS": KEY, "IMITATION_KEY": "sk-of-the-provider"}
     process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True)
     try:

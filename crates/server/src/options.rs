@@ -38,6 +38,9 @@ pub struct ServerOptions {
     pub memory_reserve: u64,
     /// Fetch nothing; serve what is on this machine.
     pub offline: bool,
+    /// The folder for what clients store (collections of points, files, vector stores); none stores
+    /// nothing.
+    pub storage: Option<PathBuf>,
     /// Keys that open the server; without any, only a loopback address may be bound.
     pub keys: Vec<String>,
     /// Origins that browsers may call from; none by default.
@@ -92,6 +95,7 @@ impl Default for ServerOptions {
             max_chats: 64,
             memory_reserve: 256 << 20,
             offline: false,
+            storage: None,
             keys: Vec::new(),
             origins: Vec::new(),
             role: Role::Document,

@@ -102,6 +102,33 @@ pub(crate) enum Problem {
         retry_after: Option<Duration>,
         hint: Option<String>,
     },
+    /// Nothing is stored here.
+    #[error("this server stores nothing")]
+    NoStorage,
+    /// No such collection of points.
+    #[error("there is no collection `{name}`")]
+    NoSuchCollection { name: String },
+    /// A collection is there already.
+    #[error("there is a collection `{name}` already")]
+    CollectionExists { name: String },
+    /// No such point, or it has no such vector.
+    #[error("there is no point with id `{id}`, or it has no such vector")]
+    NoPoint { id: String },
+    /// No such thing among those that are kept.
+    #[error("No {what} found with id '{id}'.")]
+    NotFound { what: &'static str, id: String },
+    /// What is to be stored, or sought, cannot be.
+    #[error("{reason}")]
+    Unstorable {
+        reason: String,
+        hint: Option<String>,
+    },
+    /// The disk has no room, or another process has the file.
+    #[error("what is stored cannot be reached: {reason}")]
+    Storage {
+        status: StatusCode,
+        reason: &'static str,
+    },
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -136,12 +163,19 @@ impl Problem {
             | Self::Dimensions { .. }
             | Self::Kind { .. }
             | Self::NoModelFor { .. }
+            | Self::Unstorable { .. }
             | Self::BrokenBody { .. } => StatusCode::BAD_REQUEST,
             Self::Key { .. } => StatusCode::UNAUTHORIZED,
             Self::Host { .. } => StatusCode::FORBIDDEN,
-            Self::NoModel { .. } | Self::NoCollection { .. } | Self::NoRoute { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NoModel { .. }
+            | Self::NoRoute { .. }
+            | Self::NoCollection { .. }
+            | Self::NoSuchCollection { .. }
+            | Self::NotFound { .. }
+            | Self::NoPoint { .. } => StatusCode::NOT_FOUND,
+            Self::CollectionExists { .. } => StatusCode::CONFLICT,
+            Self::NoStorage => StatusCode::NOT_IMPLEMENTED,
+            Self::Storage { status, .. } => *status,
             Self::NoMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowClient(_) => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -178,6 +212,13 @@ impl Problem {
             Self::Load { .. } => "load",
             Self::ContextLength { .. } => "context_length",
             Self::Provider { .. } => "provider",
+            Self::NoStorage => "no_storage",
+            Self::NoSuchCollection { .. } => "no_such_collection",
+            Self::CollectionExists { .. } => "collection_exists",
+            Self::NoPoint { .. } => "no_point",
+            Self::NotFound { .. } => "not_found",
+            Self::Unstorable { .. } => "unstorable",
+            Self::Storage { .. } => "storage",
             Self::Stopping => "stopping",
             Self::Internal { .. } => "internal",
         }
@@ -218,6 +259,8 @@ impl Problem {
                 "shorten the conversation, or ask for a shorter answer".into()
             }
             Self::Provider { hint, .. } => return hint.clone(),
+            Self::NoStorage => "start the server with `--store FOLDER`".into(),
+            Self::Unstorable { hint, .. } => return hint.clone(),
             Self::Key { .. } => "send `Authorization: Bearer KEY`".into(),
             Self::Host { .. } => "call it as `localhost`, or start the server with API keys".into(),
             _ => return None,
@@ -291,6 +334,52 @@ impl Problem {
             _ => Self::Internal {
                 reason: error.to_string(),
             },
+        }
+    }
+
+    /// What the store's refusal or failure means to the client; the server's paths are not its business.
+    pub(crate) fn of_store(error: &wenyi::store::Error) -> Self {
+        use wenyi::store::ErrorKind as Kind;
+        let storage = |status, reason| Self::Storage { status, reason };
+        match error.kind() {
+            Kind::UnknownCollection { name, .. } => Self::NoSuchCollection { name: name.clone() },
+            Kind::CollectionExists { name, .. } => Self::CollectionExists { name: name.clone() },
+            Kind::UnknownId { id } => Self::NoPoint { id: id.clone() },
+            Kind::NoWidth { .. } => Self::field("vectors", "says no width"),
+            Kind::Full { .. } => storage(StatusCode::INSUFFICIENT_STORAGE, "the disk is full"),
+            Kind::Locked { .. } => storage(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "another process is writing",
+            ),
+            Kind::ReadOnly { .. } => storage(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the file cannot be written",
+            ),
+            Kind::Width { .. }
+            | Kind::NotFinite { .. }
+            | Kind::ZeroVector { .. }
+            | Kind::DuplicateId { .. }
+            | Kind::EmptyId
+            | Kind::CollectionName { .. }
+            | Kind::NoVector { .. }
+            | Kind::UnknownVector { .. }
+            | Kind::VectorKind { .. }
+            | Kind::SparseVector { .. }
+            | Kind::InvalidVectors { .. }
+            | Kind::Filter { .. }
+            | Kind::Dimensions { .. } => Self::Unstorable {
+                reason: error.to_string(),
+                hint: error
+                    .hint()
+                    .filter(|_| !matches!(error.kind(), Kind::Width { .. })),
+            },
+            _ => {
+                tracing::error!(%error, "the store failed");
+                storage(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the file failed; see the log",
+                )
+            }
         }
     }
 

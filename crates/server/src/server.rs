@@ -11,6 +11,7 @@ use wenyi::providers::ModelName;
 use crate::http::{self, App};
 use crate::memory;
 use crate::options::ServerOptions;
+use crate::vector_stores;
 
 /// How often to look for models that nobody asks for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
@@ -51,6 +52,9 @@ pub enum StartError {
         /// What it should stand for.
         model: String,
     },
+    /// The folder for what clients store cannot be used.
+    #[error("cannot store anything: {0}")]
+    Storage(#[from] wenyi::store::Error),
     /// The hub's settings are wrong.
     #[error(transparent)]
     Hub(#[from] wenyi::hub::Error),
@@ -70,6 +74,7 @@ impl StartError {
                 "an alias is `NAME=MODEL`, with the name of a `--model` or `PROVIDER:MODEL`".into()
             }
             Self::NoModels => "give one with `--model`".into(),
+            Self::Storage(error) => return error.hint(),
             Self::Hub(error) => return error.hint(),
         })
     }
@@ -103,6 +108,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Self { listener, app } = self;
         let housekeeper = tokio::spawn(keep_house(app.clone()));
+        let ingesting = tokio::spawn(vector_stores::ingest(app.clone()));
         let stopping = app.clone();
         let stop = async move {
             stop.await;
@@ -110,6 +116,8 @@ impl Server {
         };
         http::serve(listener, http::router(app.clone()), &app.options, stop).await;
         housekeeper.abort();
+        // What it has not finished is begun again at the next start.
+        ingesting.abort();
         app.models.registry.close().await;
         #[cfg(feature = "otlp")]
         app.flush().await;

@@ -57,6 +57,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME=MODEL")]
     alias: Vec<Alias>,
 
+    /// Folder for what clients store, made if there is none: points over Qdrant's REST (`points.db`),
+    /// files and vector stores over OpenAI's
+    #[arg(long, value_name = "FOLDER")]
+    store: Option<PathBuf>,
+
     /// What texts are if a request does not say: `document`, `query` or `plain`
     #[arg(long, value_name = "ROLE", default_value = "document", value_parser = role)]
     input_type: Role,
@@ -188,6 +193,7 @@ Examples:
   wenyi serve --chat-model gpt-4o=smollm2-135m-instruct --chat-model deepseek-v4-flash
   wenyi serve --chat-model smollm2-135m-instruct --collection notes.db
   wenyi serve --model text-embedding-3-large=dashscope:text-embedding-v4
+  wenyi serve --store ~/vectors
   WENYI_API_KEYS=secret wenyi serve --host 0.0.0.0 --port 8080";
 
 /// How often to look for the signal to stop.
@@ -315,6 +321,7 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<ServerOptions
         collections: arguments.collection,
         aliases: arguments.alias,
         config: Arc::new(config),
+        storage: arguments.store,
         role: arguments.input_type,
         overflow: arguments.overflow,
         precision: computing.precision,

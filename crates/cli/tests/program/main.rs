@@ -9,6 +9,7 @@ mod ask;
 mod models;
 mod chat;
 mod store;
+mod serve;
 
 use std::path::PathBuf;
 

@@ -2,9 +2,12 @@
 
 mod fields;
 mod input;
+mod listed;
 mod loss;
 mod ranking;
 pub(crate) mod openai;
+pub(crate) mod files;
+pub(crate) mod vector_stores;
 pub(crate) mod chat;
 pub(crate) mod dashscope;
 pub(crate) mod rerank;
@@ -12,6 +15,7 @@ pub(crate) mod tei;
 pub(crate) mod ollama;
 pub(crate) mod ollama_chat;
 pub(crate) mod ask;
+pub(crate) mod qdrant;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
@@ -31,6 +35,7 @@ pub(crate) enum Dialect {
     Rerank,
     Tei,
     Ollama,
+    Qdrant,
 }
 
 impl Dialect {
@@ -43,6 +48,8 @@ impl Dialect {
             Self::Ollama
         } else if begins("/v2/") || path == "/v1/rerank" {
             Self::Rerank
+        } else if qdrant::is_ours(path) {
+            Self::Qdrant
         } else if tei::ROUTES.contains(&path) {
             Self::Tei
         } else {
@@ -58,6 +65,7 @@ impl Dialect {
             Self::Rerank => rerank::problem(problem),
             Self::Tei => tei::problem(problem),
             Self::Ollama => ollama::problem(problem),
+            Self::Qdrant => qdrant::problem(problem),
         }
     }
 }

@@ -31,10 +31,13 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Routes that anyone may ask: they tell nothing but that the server runs.
-const OPEN: [&str; 6] = [
+const OPEN: [&str; 9] = [
     "/health",
     "/ready",
     "/ping",
+    "/healthz",
+    "/livez",
+    "/readyz",
     "/metrics",
     "/openapi.json",
     "/docs",

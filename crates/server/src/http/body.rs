@@ -19,6 +19,10 @@ impl Payload {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.0
+    }
 }
 
 impl FromRequest<Arc<App>> for Payload {

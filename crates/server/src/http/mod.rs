@@ -27,6 +27,8 @@ use crate::documents::Documents;
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::options::ServerOptions;
+use crate::server::StartError;
+use crate::storage::Storage;
 
 /// What every handler sees.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) documents: Documents,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) storage: Storage,
     guard: guard::Guard,
     places: Arc<Semaphore>,
     is_ready: AtomicBool,
@@ -43,11 +46,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(options: Arc<ServerOptions>) -> wenyi::hub::Result<Arc<Self>> {
+    pub(crate) fn new(options: Arc<ServerOptions>) -> Result<Arc<Self>, StartError> {
         let metrics = Arc::new(Metrics::new());
         Ok(Arc::new(Self {
             models: Models::new(options.clone(), metrics.clone())?,
             documents: Documents::new(&options),
+            storage: Storage::open(options.storage.as_deref())?,
             guard: guard::Guard::new(&options),
             places: Arc::new(Semaphore::new(
                 options.max_requests.clamp(1, Semaphore::MAX_PERMITS),

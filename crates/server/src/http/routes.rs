@@ -6,16 +6,20 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use tower_http::cors::{Any, CorsLayer};
 
 use super::{App, answer, operate};
-use crate::dialects::{ask, chat, dashscope, ollama, ollama_chat, openai, rerank, tei};
+use crate::dialects::{
+    ask, chat, dashscope, files, ollama, ollama_chat, openai, qdrant, rerank, tei, vector_stores,
+};
 use crate::problem::Problem;
 
 /// All routes with everything around them.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let router = operating().merge(openai()).merge(others());
+    let router = (operating().merge(openai()).merge(others()))
+        .merge(vector_stores())
+        .merge(qdrant());
     let router = router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -74,6 +78,109 @@ fn others() -> Router<Arc<App>> {
         .route("/api/tags", get(ollama::tags))
         .route("/api/ps", get(ollama::running))
         .route("/api/version", get(ollama::version))
+}
+
+fn vector_stores() -> Router<Arc<App>> {
+    use vector_stores as stores;
+    let store = get(stores::get).post(stores::modify).delete(stores::delete);
+    let file = get(stores::get_file)
+        .post(stores::modify_file)
+        .delete(stores::detach);
+    let batch = "/v1/vector_stores/{store}/file_batches/{batch}";
+    let batch_files = "/v1/vector_stores/{store}/file_batches/{batch}/files";
+    let cancel = "/v1/vector_stores/{store}/file_batches/{batch}/cancel";
+    let content = "/v1/vector_stores/{store}/files/{file}/content";
+    let attached = post(stores::attach).get(stores::list_files);
+    Router::new()
+        .route("/v1/files", post(files::upload).get(files::list_files))
+        .route("/v1/files/{file}", get(files::get).delete(files::delete))
+        .route("/v1/files/{file}/content", get(files::content))
+        .route(
+            "/v1/vector_stores",
+            post(stores::create).get(stores::list_stores),
+        )
+        .route("/v1/vector_stores/{store}", store)
+        .route("/v1/vector_stores/{store}/search", post(stores::find))
+        .route("/v1/vector_stores/{store}/files", attached)
+        .route("/v1/vector_stores/{store}/files/{file}", file)
+        .route(content, get(stores::content))
+        .route(
+            "/v1/vector_stores/{store}/file_batches",
+            post(stores::attach_batch),
+        )
+        .route(batch, get(stores::get_batch))
+        .route(batch_files, get(stores::list_batch))
+        .route(cancel, post(stores::cancel_batch))
+}
+
+fn qdrant() -> Router<Arc<App>> {
+    use qdrant::{collections, points, query, read, service};
+    let collection = get(collections::get)
+        .put(collections::create)
+        .patch(collections::update)
+        .delete(collections::delete);
+    let payload = post(points::set_payload).put(points::overwrite_payload);
+    let clear = "/collections/{collection}/points/payload/clear";
+    Router::new()
+        .route("/", get(service::root))
+        .route("/healthz", get(operate::health))
+        .route("/livez", get(operate::health))
+        .route("/readyz", get(operate::ready))
+        .route("/cluster", get(service::cluster))
+        .route("/telemetry", get(service::telemetry))
+        .route("/collections", get(collections::list))
+        .route("/collections/{collection}", collection)
+        .route("/collections/{collection}/exists", get(collections::exists))
+        .route(
+            "/collections/{collection}/index",
+            put(collections::create_index),
+        )
+        .route(
+            "/collections/{collection}/index/{field}",
+            delete(collections::delete_index),
+        )
+        .route("/collections/{collection}/facet", post(read::facet))
+        .route(
+            "/collections/{collection}/points",
+            put(points::upsert).post(read::retrieve),
+        )
+        .route("/collections/{collection}/points/{id}", get(read::get))
+        .route(
+            "/collections/{collection}/points/delete",
+            post(points::delete),
+        )
+        .route(
+            "/collections/{collection}/points/batch",
+            post(points::batch),
+        )
+        .route("/collections/{collection}/points/payload", payload)
+        .route(
+            "/collections/{collection}/points/payload/delete",
+            post(points::delete_payload),
+        )
+        .route(clear, post(points::clear_payload))
+        .route(
+            "/collections/{collection}/points/vectors",
+            put(points::update_vectors),
+        )
+        .route(
+            "/collections/{collection}/points/vectors/delete",
+            post(points::delete_vectors),
+        )
+        .route(
+            "/collections/{collection}/points/scroll",
+            post(read::scroll),
+        )
+        .route("/collections/{collection}/points/count", post(read::count))
+        .route("/collections/{collection}/points/query", post(query::query))
+        .route(
+            "/collections/{collection}/points/query/batch",
+            post(query::batch),
+        )
+        .route(
+            "/collections/{collection}/points/query/groups",
+            post(query::groups),
+        )
 }
 
 async fn no_route(request: Request) -> Problem {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 pub(crate) use registry::{Choice, Registry};
 pub(crate) use remote::Remote;
+pub(crate) use served::Served;
 pub(crate) use speaker::{Prompt, Speaker, Spoken};
 
 use crate::metrics::Metrics;

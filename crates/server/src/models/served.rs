@@ -10,8 +10,9 @@ use super::registry::Choice;
 use super::worker::Worker;
 use crate::problem::Problem;
 
-/// A model that gives vectors.
+/// A model that gives vectors, and the name it is served under.
 pub(crate) struct Served {
+    pub(crate) name: String,
     pub(crate) embedder: Arc<dyn Embedder>,
 }
 
@@ -20,11 +21,12 @@ impl Models {
     pub(crate) async fn served(&self, name: Option<&str>) -> Result<Served, Problem> {
         Ok(match self.registry.choose(name, Output::Embedding).await? {
             Choice::Here(chosen) => Served {
+                name: chosen.name,
                 embedder: Arc::new(Here(chosen.worker)),
             },
-            Choice::There(_, remote) => {
+            Choice::There(name, remote) => {
                 let embedder = remote.ready_embedder().await?;
-                Served { embedder }
+                Served { name, embedder }
             }
         })
     }

@@ -1,7 +1,6 @@
-//! The suite of all stores on those behind a URL.
+//! The suite of all stores on those behind a URL; `qdrant:` is tested against our own server, in its crate.
 #![cfg(test)]
 
-mod imitation;
 #[path = "../../../store/tests/vector_store/suite.rs"]
 mod suite;
 
@@ -40,12 +39,6 @@ fn sqlite_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("points.db");
     conforms(|number| format!("sqlite:{}?collection=c{number}", path.display()));
-}
-
-#[test]
-fn qdrant_conforms() {
-    let server = imitation::Server::start();
-    conforms(|number| format!("qdrant://key@{}/c%20{number}", server.address));
 }
 
 #[test]
