@@ -1,8 +1,9 @@
 //! Attention of one sequence on tiles, blockwise with a running softmax.
 //!
-//! Keys and values are packed as panels of weights are, so both products are those of a linear
-//! layer: queries by keys give scores, scores made into weights and rounded to bf16 give, by values,
-//! the result. [`panels`] packs, [`softmax`] makes weights of scores.
+//! Everything is turned on its side: keys by queries give scores, a key a row and a query a column, so the softmax
+//! of 16 queries is that of 16 lanes, without a sum or a maximum across a register. Its weights, pairs
+//! of keys side by side, are laid out as the second operand of values by weights, whose sums stay
+//! in place from one block of keys to the next. [`panels`] packs, [`softmax`] makes weights of scores.
 
 mod panels;
 mod softmax;
@@ -10,25 +11,29 @@ mod softmax;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use self::softmax::{Running, soften};
+use self::panels::transposed;
+use self::softmax::{Running, Seen, Softmax};
 use super::product::ZEROS;
 use super::{HALVES, Halves, TILE_BYTES, TILE_ROW};
 use crate::kernels::amx::{Block, PANEL_ROW, RowTile, TILE, Tiles};
-use crate::kernels::attention::{Heads, MASKED};
+use crate::kernels::attention::Heads;
 use crate::kernels::rows::{PANEL, Rows, padded};
 
-/// Queries of one task: two tiles.
-const QUERIES: usize = 2 * TILE;
+/// Queries of one task: a panel.
+const QUERIES: usize = PANEL;
 
 /// Keys that are scored before the softmax moves on: with 32 columns a head, their scores, weights,
 /// keys and values fill a 48 KiB cache.
 const KEYS: usize = 128;
 
-/// Chunks of a panel's width in a block of keys.
+/// Chunks of 32 keys in a block of keys.
 const CHUNKS: usize = KEYS / PANEL;
 
-/// Words of a tile's rows of sums.
-const SUMS: usize = TILE * PANEL;
+/// Words of 32 rows of scores.
+const SCORES: usize = PANEL * QUERIES;
+
+/// Words of the weights of 32 keys, in bf16: a step of a panel.
+const WEIGHTS: usize = TILE * PANEL;
 
 /// Bytes of a step of a panel.
 const PANEL_STEP: usize = TILE * PANEL_ROW;
@@ -57,7 +62,7 @@ pub(crate) struct TileAttention<'a> {
     pub(crate) out: Context<'a>,
 }
 
-/// Rows that must exist after the last token: a tile of queries is read whole.
+/// Rows that must exist after the last token, for a whole tile of results.
 pub(crate) const SLACK: usize = QUERIES;
 
 /// Packed keys and values of one key-value head.
@@ -84,34 +89,45 @@ pub(crate) fn packed_len(heads: &Heads, length: usize) -> usize {
 
 /// `f32` words of scratch memory of a task.
 pub(crate) fn scratch_len(heads: &Heads) -> usize {
-    2 * CHUNKS * SUMS + CHUNKS * SUMS + 2 * SUMS + QUERIES * padded(heads.head_dim)
+    CHUNKS * Scratch::words(1, padded(heads.head_dim))
 }
 
-/// A task's memory.
+/// One head's memory in a task.
+#[derive(Clone, Copy)]
 struct Scratch {
-    /// A tile of rows by a chunk of keys at a time: first those of the first tile of queries.
+    /// `[keys, QUERIES]`.
     scores: *mut f32,
-    /// An operand of [`CHUNKS`] steps.
+    /// A panel of queries, a step 32 columns of the head.
+    queries: *mut u8,
+    /// A panel of queries, a step 32 keys.
     weights: *mut u8,
-    sums: *mut f32,
-    /// `[QUERIES, padded(head_dim)]`.
+    /// `[padded(head_dim), QUERIES]`.
     output: *mut f32,
-    /// Chunks of keys of each tile of queries.
-    chunks: usize,
 }
 
 impl Scratch {
-    /// The scores of a row, a chunk every [`SUMS`] words.
-    fn scores_of(&self, row: usize) -> *mut f32 {
-        self.scores
-            .wrapping_add(row / TILE * self.chunks * SUMS + row % TILE * PANEL)
+    /// `f32` words for `chunks` chunks of keys and heads of `width` columns.
+    fn words(chunks: usize, width: usize) -> usize {
+        chunks * (SCORES + WEIGHTS) + width * (QUERIES + QUERIES / 2)
     }
 
-    /// The weights of a row, a chunk every [`TILE_BYTES`].
-    fn weights_of(&self, row: usize) -> *mut u8 {
-        self.weights
-            .wrapping_add(row / TILE * self.chunks * TILE_BYTES + row % TILE * TILE_ROW)
+    fn new(base: *mut f32, chunks: usize, width: usize) -> Self {
+        let output = base.wrapping_add(chunks * SCORES);
+        let weights = output.wrapping_add(width * QUERIES);
+        Self {
+            scores: base,
+            queries: weights.wrapping_add(chunks * WEIGHTS).cast(),
+            weights: weights.cast(),
+            output,
+        }
     }
+}
+
+/// A task's part of the sequence: some queries, and the keys of the block at hand.
+#[derive(Clone)]
+struct Part {
+    queries: Range<usize>,
+    keys: Range<usize>,
 }
 
 impl TileAttention<'_> {
@@ -154,124 +170,78 @@ impl TileAttention<'_> {
         let reach = self.heads.reach;
         let first = reach.of(queries.start, self.length).start / PANEL * PANEL;
         let end = reach.of(queries.end - 1, self.length).end;
-        let chunks = (end - first).div_ceil(PANEL);
-        assert!(heads.len() == 1 || heads.len() * chunks <= CHUNKS);
+        let chunks = (end - first).div_ceil(PANEL).min(CHUNKS);
+        assert!(heads.len() == 1 || heads.len() * (end - first).div_ceil(PANEL) <= CHUNKS);
+        let width = padded(self.heads.head_dim);
         let base = scratch.as_mut_ptr();
-        let memory = |index: usize| Scratch {
-            scores: base.wrapping_add(index * chunks * 2 * SUMS),
-            weights: base
-                .wrapping_add(2 * CHUNKS * SUMS + index * chunks * SUMS)
-                .cast(),
-            sums: base.wrapping_add(3 * CHUNKS * SUMS),
-            output: base.wrapping_add(3 * CHUNKS * SUMS + 2 * SUMS),
-            chunks: chunks.min(CHUNKS),
+        let memory = |index: usize| {
+            let before = index * Scratch::words(chunks, width);
+            Scratch::new(base.wrapping_add(before), chunks, width)
         };
-        let mut running = [[Running {
-            maximum: MASKED,
-            sum: 0.0,
-        }; QUERIES]; CHUNKS];
+        let mut running = [Running::start(); CHUNKS];
+        let seen = Seen::new(queries.clone(), |query| reach.of(query, self.length));
         // SAFETY: the CPU has tiles; the rest is the caller's.
         unsafe {
+            for (index, (head, _)) in heads.iter().enumerate() {
+                let column = head * self.heads.head_dim;
+                self.pack_queries(queries.clone(), column, memory(index).queries);
+            }
             let mut key = first;
             while key < end {
-                let keys = key..(key + KEYS).min(end);
-                for (index, (head, packed)) in heads.iter().enumerate() {
-                    let scratch = memory(index);
-                    self.score(
-                        tiles,
-                        *head,
-                        queries.clone(),
-                        keys.clone(),
-                        *packed,
-                        &scratch,
-                    );
+                let part = Part {
+                    queries: queries.clone(),
+                    keys: key..(key + KEYS).min(end),
+                };
+                for (index, (_, packed)) in heads.iter().enumerate() {
+                    self.score(tiles, &part.keys, *packed, &memory(index));
                 }
-                let mut corrections = [1.0; QUERIES];
                 for (index, (head, _)) in heads.iter().enumerate() {
                     let scratch = memory(index);
-                    for (row, query) in queries.clone().enumerate() {
-                        let scores = scratch.scores_of(row);
-                        let factor = self.add_bias(*head, query, keys.clone(), scores);
-                        let seen = reach.of(query, self.length);
-                        let seen = seen.start.clamp(keys.start, keys.end) - keys.start
-                            ..seen.end.clamp(keys.start, keys.end) - keys.start;
-                        let chunks = keys.len().div_ceil(PANEL);
-                        let weights = scratch.weights_of(row);
-                        let running = &mut running[index][row];
-                        corrections[row] = soften(running, (factor, seen), chunks, scores, weights);
-                    }
+                    let softmax = Softmax {
+                        factor: self.add_bias(*head, &part, scratch.scores),
+                        keys: part.keys.clone(),
+                        scores: scratch.scores,
+                        weights: scratch.weights,
+                    };
+                    let output = (key != first).then_some((scratch.output, self.heads.head_dim));
+                    softmax.soften(&mut running[index], &seen, output);
                 }
                 for (index, (_, packed)) in heads.iter().enumerate() {
-                    let scratch = memory(index);
-                    self.gather(
-                        tiles,
-                        queries.len(),
-                        keys.clone(),
-                        *packed,
-                        &scratch,
-                        |row| (key != first).then_some(corrections[row]),
-                    );
-                    if keys.end == end {
-                        for (row, query) in queries.clone().enumerate() {
-                            let width = padded(self.heads.head_dim);
-                            let output = scratch.output.add(row * width);
-                            let factor = 1.0 / running[index][row].sum;
-                            self.emit(heads[index].0, self.first + query, output, factor);
-                        }
-                    }
+                    self.gather(tiles, &part.keys, key == first, *packed, &memory(index));
                 }
-                key = keys.end;
+                key = part.keys.end;
+            }
+            for (index, (head, _)) in heads.iter().enumerate() {
+                self.emit(*head, &queries, memory(index).output, &running[index]);
             }
         }
     }
 
-    /// `scores = queries · keysᵀ` (unscaled), for whole panels of keys.
+    /// `scores = keys · queriesᵀ` (unscaled), for whole tiles of keys.
     ///
     /// # Safety
     ///
     /// As [`TileAttention::attend`].
     #[inline(always)]
-    unsafe fn score(
-        &self,
-        tiles: &Tiles,
-        head: usize,
-        queries: Range<usize>,
-        keys: Range<usize>,
-        packed: Packed,
-        scratch: &Scratch,
-    ) {
-        let dim = self.heads.head_dim;
-        let steps = dim.div_ceil(HALVES);
-        let row = self.first + queries.start;
-        for (chunk, panel) in (keys.start / PANEL..keys.end.div_ceil(PANEL)).enumerate() {
-            let block = Block {
-                a_stride: self.qkv.stride() * 2,
-                a_step: TILE_ROW,
-                b: packed.keys.wrapping_add(panel * steps * PANEL_STEP),
-                steps,
-                start_stride: 0,
-            };
-            let tile = |index: usize| RowTile {
-                a: self
-                    .qkv
-                    .at(row + index * TILE, head * dim)
-                    .cast_const()
-                    .cast(),
-                start: ZEROS.0.as_ptr().cast(),
-                sums: scratch
-                    .scores
-                    .wrapping_add((index * scratch.chunks + chunk) * SUMS)
-                    .cast(),
-            };
-            // SAFETY: the caller's; there are rows after the last query.
-            unsafe {
-                if queries.len() > TILE {
-                    tiles.pair_of_bf16(&block, [tile(0), tile(1)]);
-                } else {
-                    tiles.one_of_bf16(&block, tile(0));
-                }
-            }
-        }
+    unsafe fn score(&self, tiles: &Tiles, keys: &Range<usize>, packed: Packed, scratch: &Scratch) {
+        let steps = self.heads.head_dim.div_ceil(HALVES);
+        let first = keys.start / TILE;
+        let block = Block {
+            a_stride: TILE_ROW,
+            a_step: TILE_BYTES,
+            b: scratch.queries,
+            steps,
+            start_stride: 0,
+        };
+        let tile = |index: usize| RowTile {
+            a: packed
+                .keys
+                .wrapping_add((first + index) * steps * TILE_BYTES),
+            start: ZEROS.0.as_ptr().cast(),
+            sums: scratch.scores.wrapping_add(index * TILE * QUERIES).cast(),
+        };
+        // SAFETY: the caller's; tiles of keys are packed by pairs.
+        unsafe { products(tiles, &block, keys.len().div_ceil(TILE), tile) };
     }
 
     /// Adds the bias, if there is one; returns what the scores are to be multiplied with, in powers
@@ -281,33 +251,39 @@ impl TileAttention<'_> {
     ///
     /// As [`TileAttention::attend`].
     #[inline(always)]
-    unsafe fn add_bias(
-        &self,
-        head: usize,
-        query: usize,
-        keys: Range<usize>,
-        scores: *mut f32,
-    ) -> f32 {
+    unsafe fn add_bias(&self, head: usize, part: &Part, scores: *mut f32) -> f32 {
         use std::f32::consts::LOG2_E;
         let Some((bias, span)) = self.bias else {
             return self.heads.scale * LOG2_E;
         };
-        let from = head * (2 * span - 1) + (span - 1) + keys.start - query;
-        let bias = &bias[from..][..keys.len()];
-        for (part, bias) in bias.chunks(16).enumerate() {
-            let mask = (1_u32 << bias.len()) - 1;
-            // SAFETY: keys of the block; masked numbers are not read.
-            unsafe {
-                let scale = _mm512_set1_ps(self.heads.scale);
-                let at = scores.add(part / 2 * SUMS + part % 2 * 16);
-                let bias = _mm512_maskz_loadu_ps(mask as u16, bias.as_ptr());
-                _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_loadu_ps(at), scale, bias));
+        let bias = &bias[head * (2 * span - 1)..][..2 * span - 1];
+        // SAFETY: rows of the block; numbers outside of the bias are masked.
+        unsafe {
+            let scale = _mm512_set1_ps(self.heads.scale);
+            // From one query to the next the bias is read backwards.
+            let backwards = _mm512_set_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            for (row, key) in part.keys.clone().enumerate() {
+                for half in 0..QUERIES / 16 {
+                    let first = part.queries.start + half * 16;
+                    if first >= part.queries.end {
+                        break;
+                    }
+                    let queries = (part.queries.end - first).min(16);
+                    let last = key + span - 1 - (first + queries - 1);
+                    let mask = u16::MAX >> (16 - queries);
+                    let values = _mm512_maskz_loadu_ps(mask, bias[last..][..queries].as_ptr());
+                    // Lane `queries − 1` belongs to the first query.
+                    let from = _mm512_sub_epi32(backwards, _mm512_set1_epi32(16 - queries as i32));
+                    let values = _mm512_permutexvar_ps(from, values);
+                    let at = scores.add(row * QUERIES + half * 16);
+                    _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_loadu_ps(at), scale, values));
+                }
             }
         }
         LOG2_E
     }
 
-    /// `output = output · correction + weights · values`, or without the first for the first block.
+    /// `output = output + valuesᵀ · weights`, or without the first for the first block.
     ///
     /// # Safety
     ///
@@ -316,75 +292,94 @@ impl TileAttention<'_> {
     unsafe fn gather(
         &self,
         tiles: &Tiles,
-        queries: usize,
-        keys: Range<usize>,
+        keys: &Range<usize>,
+        first: bool,
         packed: Packed,
         scratch: &Scratch,
-        correction: impl Fn(usize) -> Option<f32>,
     ) {
-        let width = padded(self.heads.head_dim);
         let all_steps = self.length.div_ceil(PANEL);
-        for panel in 0..width / PANEL {
-            let step = panel * all_steps + keys.start / PANEL;
-            let block = Block {
-                a_stride: TILE_ROW,
-                a_step: TILE_BYTES,
-                b: packed.values.wrapping_add(step * PANEL_STEP),
-                steps: keys.len().div_ceil(PANEL),
-                start_stride: 0,
-            };
-            let tile = |index: usize| RowTile {
-                a: scratch
-                    .weights
-                    .wrapping_add(index * scratch.chunks * TILE_BYTES),
-                start: ZEROS.0.as_ptr().cast(),
-                sums: scratch.sums.wrapping_add(index * SUMS).cast(),
-            };
-            // SAFETY: the caller's; sums have room for two tiles of rows.
-            unsafe {
-                if queries > TILE {
-                    tiles.pair_of_bf16(&block, [tile(0), tile(1)]);
+        let block = Block {
+            a_stride: TILE_ROW,
+            a_step: TILE_BYTES,
+            b: scratch.weights,
+            steps: keys.len().div_ceil(PANEL),
+            start_stride: if first { 0 } else { PANEL_ROW },
+        };
+        let tile = |index: usize| {
+            let sums = scratch.output.wrapping_add(index * TILE * QUERIES);
+            RowTile {
+                a: packed
+                    .values
+                    .wrapping_add((index * all_steps + keys.start / PANEL) * TILE_BYTES),
+                start: if first {
+                    ZEROS.0.as_ptr().cast()
                 } else {
-                    tiles.one_of_bf16(&block, tile(0));
-                }
-                for row in 0..queries {
-                    let sums = scratch.sums.add(row * PANEL);
-                    let output = scratch.output.add(row * width + panel * PANEL);
-                    for half in [0, 16] {
-                        let mut value = _mm512_loadu_ps(sums.add(half));
-                        if let Some(correction) = correction(row) {
-                            let before = _mm512_loadu_ps(output.add(half));
-                            value = _mm512_fmadd_ps(before, _mm512_set1_ps(correction), value);
-                        }
-                        _mm512_storeu_ps(output.add(half), value);
-                    }
-                }
+                    sums.cast_const().cast()
+                },
+                sums: sums.cast(),
             }
-        }
+        };
+        // SAFETY: the caller's; head widths are multiples of 16.
+        unsafe { products(tiles, &block, self.heads.head_dim / TILE, tile) };
     }
 
-    /// Stores a row of a head, times `factor`.
+    /// Stores the results of a head, divided by their weights' sums.
     ///
     /// # Safety
     ///
     /// As [`TileAttention::attend`].
     #[inline(always)]
-    unsafe fn emit(&self, head: usize, row: usize, output: *const f32, factor: f32) {
+    unsafe fn emit(
+        &self,
+        head: usize,
+        queries: &Range<usize>,
+        output: *const f32,
+        running: &Running,
+    ) {
         // SAFETY: the caller's; head widths are multiples of 16.
         unsafe {
-            for column in (0..self.heads.head_dim).step_by(16) {
-                let value = _mm512_loadu_ps(output.add(column));
-                let value = _mm512_mul_ps(value, _mm512_set1_ps(factor));
-                let column = head * self.heads.head_dim + column;
-                match self.out {
-                    Context::Floats(out) => _mm512_storeu_ps(out.at(row, column), value),
-                    Context::Halves(out) => {
-                        let halves =
-                            std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
-                        _mm256_storeu_si256(out.at(row, column).cast(), halves);
+            for half in 0..queries.len().div_ceil(16) {
+                let factor = _mm512_div_ps(_mm512_set1_ps(1.0), running.sums[half]);
+                for column in (0..self.heads.head_dim).step_by(16) {
+                    let rows = transposed(std::array::from_fn(|row| {
+                        let at = output.add((column + row) * QUERIES + half * 16);
+                        _mm512_castps_si512(_mm512_mul_ps(_mm512_loadu_ps(at), factor))
+                    }));
+                    let column = head * self.heads.head_dim + column;
+                    let queries =
+                        queries.start + half * 16..queries.end.min(queries.start + half * 16 + 16);
+                    for (query, value) in queries.zip(rows) {
+                        let value = _mm512_castsi512_ps(value);
+                        let row = self.first + query;
+                        match self.out {
+                            Context::Floats(out) => _mm512_storeu_ps(out.at(row, column), value),
+                            Context::Halves(out) => {
+                                let halves = _mm512_cvtneps_pbh(value);
+                                let halves = std::mem::transmute::<__m256bh, __m256i>(halves);
+                                _mm256_storeu_si256(out.at(row, column).cast(), halves);
+                            }
+                        }
                     }
                 }
             }
+        }
+    }
+}
+
+/// The products of `count` tiles of rows, two at a time.
+///
+/// # Safety
+///
+/// As [`Tiles::pair_of_bf16`].
+#[inline(always)]
+unsafe fn products(tiles: &Tiles, block: &Block, count: usize, tile: impl Fn(usize) -> RowTile) {
+    // SAFETY: the caller's.
+    unsafe {
+        for pair in 0..count / 2 {
+            tiles.pair_of_bf16(block, [tile(2 * pair), tile(2 * pair + 1)]);
+        }
+        if count % 2 == 1 {
+            tiles.one_of_bf16(block, tile(count - 1));
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Keys and values of a head as panels of weights.
+//! Queries as a panel of weights, keys and turned values as tiles of rows.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-use super::{PANEL_STEP, Packed, TileAttention};
+use super::{PANEL_STEP, Packed, QUERIES, TileAttention};
 use crate::kernels::amx::{PANEL_ROW, TILE};
-use crate::kernels::rows::PANEL;
-use crate::kernels::tiled::{HALVES, TILE_ROW};
+use crate::kernels::rows::{PANEL, padded};
+use crate::kernels::tiled::{HALVES, TILE_BYTES, TILE_ROW};
 
 impl TileAttention<'_> {
     /// Packs keys and values of a key-value head.
@@ -42,54 +43,82 @@ impl TileAttention<'_> {
         unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
     }
 
-    /// Panels of 32 keys, each step 32 columns of the head: pairs of columns side by side.
+    /// A panel of 32 queries, each step 32 columns of the head: pairs of columns side by side.
+    ///
+    /// # Safety
+    ///
+    /// As [`TileAttention::attend`]; `to` has a step for each 32 columns of a head.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn pack_keys(&self, column: usize, to: *mut u8) {
+    pub(super) unsafe fn pack_queries(&self, queries: Range<usize>, column: usize, to: *mut u8) {
         let dim = self.heads.head_dim;
-        let steps = dim.div_ceil(HALVES);
-        for panel in 0..self.length.div_ceil(PANEL) {
-            for step in 0..steps {
-                for half in 0..2 {
-                    let from = step * HALVES;
-                    // SAFETY: the caller's.
-                    unsafe {
-                        let rows = std::array::from_fn(|key| {
-                            let token = panel * PANEL + half * TILE + key;
-                            self.columns(token, column + from, dim - from)
-                        });
-                        let to = to.add((panel * steps + step) * PANEL_STEP + half * TILE_ROW);
-                        for (pair, words) in transposed(rows).into_iter().enumerate() {
-                            _mm512_storeu_si512(to.add(pair * PANEL_ROW).cast(), words);
-                        }
+        for from in (0..dim).step_by(HALVES) {
+            for half in 0..QUERIES / TILE {
+                // SAFETY: the caller's.
+                unsafe {
+                    let to = to.add(from / HALVES * PANEL_STEP + half * TILE_ROW);
+                    let mut pairs = [_mm512_setzero_si512(); TILE];
+                    if half * TILE < queries.len() {
+                        pairs = transposed(std::array::from_fn(|row| {
+                            let query = queries.start + half * TILE + row;
+                            self.columns(query, column + from, dim - from)
+                        }));
+                    }
+                    for (pair, words) in pairs.into_iter().enumerate() {
+                        _mm512_storeu_si512(to.add(pair * PANEL_ROW).cast(), words);
                     }
                 }
             }
         }
     }
 
-    /// Panels of 32 columns, each step 32 keys: pairs of keys side by side.
+    /// Tiles of 16 keys, a pair of them for each begun 32 keys; 32 columns of the head a tile.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn pack_keys(&self, column: usize, to: *mut u8) {
+        let dim = self.heads.head_dim;
+        let steps = dim.div_ceil(HALVES);
+        for token in 0..padded(self.length) {
+            for step in 0..steps {
+                let from = step * HALVES;
+                // SAFETY: the caller's.
+                unsafe {
+                    let tile = token / TILE * steps + step;
+                    let to = to.add(tile * TILE_BYTES + token % TILE * TILE_ROW);
+                    let columns = self.columns(token, column + from, dim - from);
+                    _mm512_storeu_si512(to.cast(), columns);
+                }
+            }
+        }
+    }
+
+    /// Values turned over: tiles of 16 columns of the head as rows, 32 keys a tile.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     unsafe fn pack_values(&self, column: usize, to: *mut u8) {
         let dim = self.heads.head_dim;
         let steps = self.length.div_ceil(PANEL);
-        // Word `i` of the first result: number `i` of the one row, and of the other.
-        let first: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 32) as u16);
-        let second: [u16; 32] = std::array::from_fn(|i| (16 + i / 2 + i % 2 * 32) as u16);
+        // Word `i` of a result: number `i` of the one row, and of the other.
+        let sides: [[u16; 32]; 2] = std::array::from_fn(|half| {
+            std::array::from_fn(|i| (half * 16 + i / 2 + i % 2 * 32) as u16)
+        });
         // SAFETY: the caller's; the arrays are 64 bytes.
         unsafe {
-            let first = _mm512_loadu_si512(first.as_ptr().cast());
-            let second = _mm512_loadu_si512(second.as_ptr().cast());
-            for panel in 0..dim.div_ceil(HALVES) {
-                let from = panel * HALVES;
-                for pair in 0..steps * TILE {
-                    let one = self.columns(2 * pair, column + from, dim - from);
-                    let other = self.columns(2 * pair + 1, column + from, dim - from);
-                    let (step, row) = (pair / TILE, pair % TILE);
-                    let to = to.add((panel * steps + step) * PANEL_STEP + row * PANEL_ROW);
-                    let words = _mm512_permutex2var_epi16(one, first, other);
-                    _mm512_storeu_si512(to.cast(), words);
-                    let words = _mm512_permutex2var_epi16(one, second, other);
-                    _mm512_storeu_si512(to.add(TILE_ROW).cast(), words);
+            let sides = sides.map(|side| _mm512_loadu_si512(side.as_ptr().cast()));
+            for from in (0..dim).step_by(HALVES) {
+                for step in 0..steps {
+                    let rows: [__m512i; 2 * TILE] = std::array::from_fn(|row| {
+                        self.columns(step * PANEL + row, column + from, dim - from)
+                    });
+                    for (half, side) in sides.into_iter().enumerate() {
+                        if from + half * TILE >= dim {
+                            break;
+                        }
+                        let turned = transposed(std::array::from_fn(|pair| {
+                            _mm512_permutex2var_epi16(rows[2 * pair], side, rows[2 * pair + 1])
+                        }));
+                        let to = to.add(((from / TILE + half) * steps + step) * TILE_BYTES);
+                        for (row, words) in turned.into_iter().enumerate() {
+                            _mm512_storeu_si512(to.add(row * TILE_ROW).cast(), words);
+                        }
+                    }
                 }
             }
         }
@@ -99,7 +128,7 @@ impl TileAttention<'_> {
 /// A 16 × 16 matrix of words turned over.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: [__m512i; TILE]) -> [__m512i; TILE] {
+pub(super) fn transposed(rows: [__m512i; TILE]) -> [__m512i; TILE] {
     let mut pairs = rows;
     for i in 0..8 {
         let (a, b) = (rows[2 * i], rows[2 * i + 1]);
