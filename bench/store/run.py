@@ -1,14 +1,19 @@
-"""Search beside NumPy, faiss and hnswlib on this machine, in turns within one run: `bench/store/run`.
+"""Search beside NumPy, faiss, hnswlib and usearch on this machine, in turns within one run: `bench/store/run`.
 
 Rows are clustered: 1,000 gaussian centres with gaussian noise, at unit length, as are the queries.
 NumPy multiplies in f32 with its BLAS and picks ten with argpartition; wenyi searches a collection on
-disk and gives back ids and scores, exactly and then through its graph. All use all cores, but for
-single queries of the graphs, which use one. Each gets a turn in each round; times are medians over
-all rounds, recall is counted against NumPy's ten.
+disk and gives back ids and scores: exactly, then by bits, by leading dimensions, and through its graph.
+All use all cores, but for single queries of the graphs, which use one. Each gets a turn in each round;
+times are medians over all rounds (p99 over all their queries), recall is counted against NumPy's ten.
+The peers are called through their Python API, wenyi from Rust.
+
+With `--folder` data and indexes are kept there: `--build` makes them and measures nothing else, so that
+a run of a million rows can be built long before it is measured.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -17,9 +22,11 @@ from pathlib import Path
 import faiss
 import hnswlib
 import numpy
+from usearch.index import Index as Usearch
 
 TOP_K, BATCH, ROUNDS = 10, 64, 5
 M, EF_CONSTRUCTION = 16, 200
+EFS = (10, 16, 20, 24, 32, 48, 64, 96, 128, 160, 192, 256)
 
 
 def data(rows: int, dimensions: int, queries: int):
@@ -41,24 +48,57 @@ def numpy_search(rows, queries):
     return numpy.take_along_axis(best, order, axis=1)
 
 
-def resident():
-    status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
+def status(process, *names):
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(names)}
+    return [int(sizes[name]) / 1024 for name in names]
+
+
+class Folder:
+    """The rows, the queries and the ten closest of each, made once."""
+
+    def __init__(self, folder, rows, dimensions, queries):
+        self.path = Path(folder)
+        self.path.mkdir(exist_ok=True)
+        self.files = [self.path / "rows.f32", self.path / "queries.f32"]
+        if not self.files[1].exists():
+            for values, file in zip(data(rows, dimensions, queries), self.files):
+                values.tofile(file)
+        read = [numpy.fromfile(file, numpy.float32).reshape(-1, dimensions) for file in self.files]
+        self.rows, self.queries = read
+        if len(self.rows) != rows or len(self.queries) != queries:
+            raise SystemExit(f"error: {folder} has other rows or queries\nhint: name another folder")
+        truth = self.path / "truth.npy"
+        if not truth.exists():
+            found = [numpy_search(self.rows, self.queries[start : start + BATCH]) for start in range(0, queries, BATCH)]
+            numpy.save(truth, numpy.concatenate(found))
+        self.truth = numpy.load(truth)
+
+    def recall(self, found):
+        hits = sum(len(set(a) & set(b)) for a, b in zip(found, self.truth))
+        return hits / (TOP_K * len(found))
 
 
 class Wenyi:
     """The program, which answers lines."""
 
-    def __init__(self, program, dimensions, files):
-        self.process = subprocess.Popen(
-            [program, str(dimensions), *map(str, files)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.opened = json.loads(self.process.stdout.readline())["open"]
+    def __init__(self, program, folder):
+        files = [*folder.files, folder.path / "bench.db"]
+        command = [program, str(folder.rows.shape[1]), *map(str, files)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, line):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
+
+    def use(self, method):
+        answer = self.ask(method)
+        built = f"made in {answer['build']:.1f} s" if answer["build"] else "kept"
+        if answer["recall"]:
+            print(f"wenyi, {method}: {built}, {answer['bytes'] / 2**20:.0f} MiB, work {answer['work']}, "
+                  f"recall {answer['recall']:.4f} of its own vectors")
+        print(f"wenyi, {method}: opened and searched in {answer['open']:.3f} s", flush=True)
 
     def search(self, size):
         answer = self.ask("batch" if size > 1 else "single")
@@ -66,9 +106,8 @@ class Wenyi:
         return answer["seconds"], numpy.array(answer["found"]) - 1
 
     def memory(self):
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith("Rss")}
-        return f"{sizes['RssAnon']:.0f} MiB of its own, {sizes['RssFile']:.0f} MiB of mapped files"
+        own, mapped = status(self.process.pid, "RssAnon", "RssFile")
+        return f"{own:.0f} MiB of its own, {mapped:.0f} MiB of mapped files"
 
     def close(self):
         self.process.stdin.close()
@@ -87,56 +126,131 @@ def timed(search, queries):
     return run
 
 
-def compare(title, size, searches, truth):
+def compare(title, size, searches, folder):
     """Gives each search its turns; the first is the measure of the others."""
     times, recall = {name: [] for name in searches}, {}
     for _ in range(ROUNDS):
         for name, search in searches.items():
             seconds, found = search(size)
             times[name] += seconds
-            hits = sum(len(set(a) & set(b)) for a, b in zip(found, truth))
-            recall[name] = min(recall.get(name, 1.0), hits / truth.size)
+            recall[name] = min(recall.get(name, 1.0), folder.recall(found))
     print(title)
     measure = numpy.median(times[next(iter(searches))])
     for name, seconds in times.items():
-        median = numpy.median(seconds)
-        print(f"  {name:8} {median / size * 1e3:8.3f} ms a query ({size / median:8,.0f}/s) "
-              f"{measure / median:6.2f}x  recall {recall[name]:.4f}", flush=True)
+        median, late = numpy.median(seconds), numpy.percentile(seconds, 99)
+        print(f"  {name:8} p50 {median / size * 1e3:8.3f} p99 {late / size * 1e3:8.3f} ms a query "
+              f"({size / median:8,.0f}/s) {measure / median:6.2f}x  recall {recall[name]:.4f}", flush=True)
 
 
-def exact(wenyi, rows, queries, truth):
-    flat = faiss.IndexFlatIP(rows.shape[1])
-    flat.add(rows)
+def exact(wenyi, folder):
+    flat = faiss.IndexFlatIP(folder.rows.shape[1])
+    flat.add(folder.rows)
+    wenyi.use("exact")
     searches = {
-        "numpy": timed(lambda q: numpy_search(rows, q), queries),
-        "faiss": timed(lambda q: flat.search(q, TOP_K)[1], queries),
+        "numpy": timed(lambda q: numpy_search(folder.rows, q), folder.queries),
+        "faiss": timed(lambda q: flat.search(q, TOP_K)[1], folder.queries),
         "wenyi": wenyi.search,
     }
-    compare("exact, one query at a time", 1, searches, truth)
-    compare(f"exact, {BATCH} queries at a time", BATCH, searches, truth)
+    compare("exact, one query at a time", 1, searches, folder)
+    compare(f"exact, {BATCH} queries at a time", BATCH, searches, folder)
+    print(f"wenyi's memory: {wenyi.memory()}; f32 rows {folder.rows.nbytes / 2**20:.0f} MiB")
 
 
-def graph(wenyi, rows, queries, truth):
-    before, started = resident(), time.perf_counter()
-    index = hnswlib.Index("ip", rows.shape[1])
-    index.init_index(len(rows), M=M, ef_construction=EF_CONSTRUCTION)
-    index.add_items(rows)
-    print(f"hnswlib: built in {time.perf_counter() - started:.1f} s, {resident() - before:.0f} MiB")
-    built = wenyi.ask("graph")
-    print(f"wenyi: built in {built['build']:.1f} s, ef_search {built['ef']} for recall {built['recall']:.4f} "
-          "of its own vectors")
-    sample = queries[:256]
-    for ef in (16, 24, 32, 48, 64, 96, 128, 192, 256):
-        index.set_ef(ef)
-        found, _ = index.knn_query(sample, TOP_K)
-        if sum(len(set(a) & set(b)) for a, b in zip(found, truth)) / (TOP_K * len(sample)) >= 0.95:
-            break
-    print(f"hnswlib: ef {ef} for recall 0.95 of the queries")
-    index.set_num_threads(1)
-    searches = {"hnswlib": timed(lambda q: index.knn_query(q, TOP_K)[0], queries), "wenyi": wenyi.search}
-    compare("graph, one query at a time", 1, searches, truth)
-    index.set_num_threads(-1)
-    compare(f"graph, {BATCH} queries at a time", BATCH, searches, truth)
+def coarse(wenyi, folder):
+    searches = {"numpy": timed(lambda q: numpy_search(folder.rows, q), folder.queries), "wenyi": wenyi.search}
+    for method in ("binary", f"leading {folder.rows.shape[1] // 2}"):
+        wenyi.use(method)
+        compare(f"{method}, one query at a time", 1, searches, folder)
+        compare(f"{method}, {BATCH} queries at a time", BATCH, searches, folder)
+
+
+class Graph:
+    """A peer's graph: made, or read from the folder."""
+
+    def __init__(self, name, folder, make, restore, save, restored_with):
+        file = folder.path / f"{name}.index"
+        (before,), started = status(os.getpid(), "VmRSS"), time.perf_counter()
+        if file.exists():
+            self.index, built = restore(file), "kept"
+        else:
+            self.index = make(folder.rows)
+            built = f"made in {time.perf_counter() - started:.1f} s"
+            save(self.index, file)
+        (after,) = status(os.getpid(), "VmRSS")
+        print(f"{name}: {built}, {after - before:.0f} MiB, {file.stat().st_size / 2**20:.0f} MiB on disk", flush=True)
+        self.name, self.folder, self.set_ef = name, folder, restored_with
+
+    def tune(self, search, floor):
+        """The least ef with this recall of the queries."""
+        for ef in EFS:
+            self.set_ef(self.index, ef)
+            recall = self.folder.recall(search(self.folder.queries))
+            if recall >= floor:
+                break
+        print(f"{self.name}: ef {ef} for recall {recall:.4f} of the queries", flush=True)
+
+
+def hnswlib_graph(folder):
+    def new():
+        return hnswlib.Index("ip", folder.rows.shape[1])
+
+    def make(rows):
+        index = new()
+        index.init_index(len(rows), M=M, ef_construction=EF_CONSTRUCTION)
+        index.add_items(rows)
+        return index
+
+    def restore(file):
+        index = new()
+        index.load_index(str(file))
+        return index
+
+    return Graph("hnswlib", folder, make, restore, lambda index, file: index.save_index(str(file)),
+                 lambda index, ef: index.set_ef(ef))
+
+
+def usearch_graph(folder):
+    def new():
+        return Usearch(ndim=folder.rows.shape[1], metric="ip", dtype="f16", connectivity=M,
+                       expansion_add=EF_CONSTRUCTION)
+
+    def make(rows):
+        index = new()
+        index.add(numpy.arange(len(rows)), rows, threads=os.cpu_count())
+        return index
+
+    def restore(file):
+        index = new()
+        index.load(str(file))
+        return index
+
+    return Graph("usearch", folder, make, restore, lambda index, file: index.save(str(file)),
+                 lambda index, ef: setattr(index, "expansion_search", ef))
+
+
+def graphs(wenyi, folder, floor, build_only):
+    hnsw, usearch = hnswlib_graph(folder), usearch_graph(folder)
+    wenyi.use("graph")
+    if build_only:
+        return
+
+    def by_hnsw(queries):
+        return hnsw.index.knn_query(queries, TOP_K)[0]
+
+    def by_usearch(queries):
+        return usearch.index.search(queries, TOP_K, threads=os.cpu_count()).keys.reshape(-1, TOP_K)
+
+    hnsw.tune(by_hnsw, floor)
+    usearch.tune(by_usearch, floor)
+    hnsw.index.set_num_threads(1)
+    searches = {
+        "hnswlib": timed(by_hnsw, folder.queries),
+        "usearch": timed(by_usearch, folder.queries),
+        "wenyi": wenyi.search,
+    }
+    compare("graph, one query at a time", 1, searches, folder)
+    hnsw.index.set_num_threads(-1)
+    compare(f"graph, {BATCH} queries at a time", BATCH, searches, folder)
     print(f"wenyi's memory: {wenyi.memory()}")
 
 
@@ -145,26 +259,31 @@ def main():
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=384)
     parser.add_argument("--queries", type=int, default=512)
+    parser.add_argument("--recall", type=float, default=0.95, help="what the peers' graphs are to find")
+    parser.add_argument("--folder", help="keep rows and indexes here")
+    parser.add_argument("--build", action="store_true", help="make what is not in the folder, and end")
+    parser.add_argument("--only", choices=("exact", "coarse", "graph"))
     arguments = parser.parse_args()
-    rows, queries = data(arguments.rows, arguments.dimensions, arguments.queries)
     build = ["cargo", "build", "-q", "--release", "-p", "wenyi-store", "--example", "bench_search"]
     root = Path(__file__).resolve().parents[2]
     subprocess.run(build, check=True, cwd=root)
     metadata = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
     target = json.loads(subprocess.run(metadata, check=True, cwd=root, capture_output=True).stdout)
     program = Path(target["target_directory"]) / "release/examples/bench_search"
-    truth = numpy.concatenate([numpy_search(rows, queries[start : start + BATCH])
-                               for start in range(0, len(queries), BATCH)])
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / "rows.f32", Path(folder) / "queries.f32"]
-        rows.tofile(files[0])
-        queries.tofile(files[1])
-        wenyi = Wenyi(program, arguments.dimensions, files)
-        print(f"{arguments.rows:,} x {arguments.dimensions}: opened and searched in {wenyi.opened:.3f} s; "
-              f"f32 rows {rows.nbytes / 2**20:.0f} MiB")
-        exact(wenyi, rows, queries, truth)
-        print(f"wenyi's memory: {wenyi.memory()}")
-        graph(wenyi, rows, queries, truth)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Folder(arguments.folder or temporary, arguments.rows, arguments.dimensions, arguments.queries)
+        print(f"{arguments.rows:,} x {arguments.dimensions}")
+        wenyi = Wenyi(program, folder)
+        parts = [arguments.only] if arguments.only else ["exact", "coarse", "graph"]
+        if "exact" in parts and not arguments.build:
+            exact(wenyi, folder)
+        if "coarse" in parts and not arguments.build:
+            coarse(wenyi, folder)
+        if "graph" in parts:
+            # Its memory is to be that of the graph alone.
+            wenyi.close()
+            wenyi = Wenyi(program, folder)
+            graphs(wenyi, folder, arguments.recall, arguments.build)
         wenyi.close()
 
 

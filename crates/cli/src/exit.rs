@@ -136,6 +136,9 @@ impl Verdict {
         if let Some(EmbedError::Remote(error)) = cause.downcast_ref() {
             return Some(Self::of_library(false, error.is_user_error(), error.hint()));
         }
+        if let Some(error) = cause.downcast_ref::<wenyi::rerank::RerankError>() {
+            return Some(Self::of_library(false, error.is_user_error(), error.hint()));
+        }
         if cause.is::<wenyi::config::ConfigError>() {
             return Some(Self::of_library(false, true, None));
         }

@@ -10,7 +10,8 @@ use wenyi::config::Config;
 use wenyi::embed::{Embedder, EncoderOptions, LocalEmbedder, init_embeddings_with};
 use wenyi::hub::{DEFAULT_MODEL, Hub, ModelKind};
 use wenyi::progress::Progress;
-use wenyi::providers::ModelName;
+use wenyi::providers::{ModelName, init_reranker_with};
+use wenyi::rerank::{LocalReranker, Reranker};
 
 use crate::arguments::ModelArguments;
 use crate::exit::UserError;
@@ -39,23 +40,50 @@ pub(crate) fn open(
     // A name that says nothing of a provider is the hub's to judge.
     let resolved = ModelName::resolve(name, &config).ok();
     if let Some(remote) = resolved.as_ref().filter(|resolved| !resolved.is_local()) {
-        if arguments.offline {
-            let error = UserError::new(format!("`{remote}` is not on this machine"));
-            return Err(error
-                .with_hint("leave out `--offline`, or name a local model")
-                .into());
-        }
+        expect_online(arguments, remote)?;
         return Ok(init_embeddings_with(name, &config)?);
     }
     let name = resolved.map_or_else(|| name.to_owned(), |resolved| resolved.model);
     let local = hub(arguments.offline)?.resolve(&name, progress)?;
-    let options = EncoderOptions {
+    let options = encoder_options(arguments, local.id);
+    Ok(Box::new(LocalEmbedder::open(&local.path, &options)?))
+}
+
+/// Opens the reranker called `name`, which computes as the embedding model does; fetches it first if
+/// it is not on this machine.
+pub(crate) fn open_reranker(
+    name: &str,
+    arguments: &ModelArguments,
+    progress: &dyn Progress,
+) -> anyhow::Result<Box<dyn Reranker>> {
+    let config = Config::load()?;
+    let resolved = ModelName::resolve(name, &config).ok();
+    if let Some(remote) = resolved.as_ref().filter(|resolved| !resolved.is_local()) {
+        expect_online(arguments, remote)?;
+        return Ok(init_reranker_with(name, &config)?);
+    }
+    let name = resolved.map_or_else(|| name.to_owned(), |resolved| resolved.model);
+    let local = hub(arguments.offline)?.resolve(&name, progress)?;
+    let options = encoder_options(arguments, local.id);
+    Ok(Box::new(LocalReranker::open(&local.path, &options)?))
+}
+
+fn expect_online(arguments: &ModelArguments, remote: &ModelName) -> anyhow::Result<()> {
+    if !arguments.offline {
+        return Ok(());
+    }
+    let error = UserError::new(format!("`{remote}` is not on this machine"));
+    let error = error.with_hint("leave out `--offline`, or name a local model");
+    Err(error.into())
+}
+
+fn encoder_options(arguments: &ModelArguments, id: String) -> EncoderOptions {
+    EncoderOptions {
         precision: arguments.precision,
         threads: arguments.threads,
-        name: Some(local.id),
+        name: Some(id),
         ..EncoderOptions::default()
-    };
-    Ok(Box::new(LocalEmbedder::open(&local.path, &options)?))
+    }
 }
 
 /// A chat model, and what to expect of it.

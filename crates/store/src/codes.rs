@@ -8,15 +8,19 @@
 //! the others are scored in f32, and the search stays exact.
 //!
 //! The layout is that of VNNI: blocks of 16 rows, four dimensions of each side by side, so that one
-//! instruction adds 64 products to the sums of 16 rows and no sum crosses lanes.
+//! instruction adds 64 products to the sums of 16 rows and no sum crosses lanes. Where the CPU has AMX,
+//! 16 steps of a block are a tile as they are (`tiles`), and 32 queries take 32 rows at a time.
 
 #![cfg_attr(
     target_arch = "x86_64",
     expect(
         unsafe_code,
-        reason = "VNNI has no safe form: one kernel, over slices whose lengths it checks"
+        reason = "VNNI and AMX have no safe form: kernels over slices whose lengths they check"
     )
 )]
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tiles;
 
 use std::ops::Range;
 
@@ -228,6 +232,43 @@ impl Codes {
         bounds_plain(&blocks, queries, thresholds, bounds)
     }
 
+    /// The sums of two blocks with a group of queries; for a single last block, twice its own.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn tile_sums(
+        &self,
+        tiles: &tiles::Tiles,
+        queries: &tiles::TiledQueries,
+        group: usize,
+        blocks: [usize; 2],
+        sums: &mut [tiles::Sums; 2],
+    ) {
+        let bytes = self.steps * BLOCK * STEP;
+        let codes = blocks.map(|block| self.codes.get(block * bytes..(block + 1) * bytes));
+        tiles.sums(queries, group, codes, sums);
+    }
+
+    /// For each query of a group the rows of a block whose upper bounds reach its threshold, one bit
+    /// each.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn reached_by_sums(
+        &self,
+        block: usize,
+        sums: &tiles::Sums,
+        terms: &tiles::GroupTerms,
+        thresholds: &[f32; tiles::GROUP],
+    ) -> [u16; tiles::GROUP] {
+        let scales = self.lanes(&self.scales, block);
+        let errors = self.lanes(&self.errors, block);
+        terms.reached(sums, scales, errors, thresholds)
+    }
+
+    /// The lower and upper bound of one row's score, by the sum of the products of its codes.
+    pub(crate) fn row_bounds(&self, row: usize, sum: i32, query: &QueryCodes) -> (f32, f32) {
+        let scale = self.scales.get(row..row + 1)[0];
+        let error = self.errors.get(row..row + 1)[0];
+        query.bounds(sum, scale, error)
+    }
+
     fn lanes<'a>(&self, column: &'a Column<f32>, block: usize) -> &'a [f32; BLOCK] {
         let lanes = column.get(block * BLOCK..(block + 1) * BLOCK);
         lanes.try_into().expect("blocks are whole; this is a bug")
@@ -270,6 +311,16 @@ impl QueryCodes {
     fn slack(&self) -> f32 {
         self.error + SLACK
     }
+
+    /// The lower and upper bound of a row's score.
+    #[inline(always)]
+    fn bounds(&self, sum: i32, scale: f32, error: f32) -> (f32, f32) {
+        let score = (sum - self.correction) as f32 * (scale * self.scale);
+        // Rows have unit length, so what is kept of one is at most 1 + its error long:
+        // error · norm + (1 + error) · query.error.
+        let off = error * (self.norm + self.error) + self.slack();
+        (score - off, score + off)
+    }
 }
 
 /// True if this CPU multiplies bytes fast enough for reading the rows twice to pay.
@@ -293,13 +344,8 @@ fn bounds_plain<const N: usize, const B: usize>(
         for (number, query) in queries.iter().enumerate() {
             let Bounds { lower, upper } = &mut bounds[index][number];
             for lane in 0..BLOCK {
-                let sum = sums[number][lane] - query.correction;
-                let score = sum as f32 * (block.scales[lane] * query.scale);
-                // Rows have unit length, so what is kept of one is at most 1 + its error long:
-                // error · norm + (1 + error) · query.error.
-                let off = block.errors[lane] * (query.norm + query.error) + query.slack();
-                lower[lane] = score - off;
-                upper[lane] = score + off;
+                let (scale, error) = (block.scales[lane], block.errors[lane]);
+                (lower[lane], upper[lane]) = query.bounds(sums[number][lane], scale, error);
                 let reaches = upper[lane] >= thresholds[number];
                 reached[index][number] |= u16::from(reaches) << lane;
             }
@@ -484,5 +530,47 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn tiles_agree_with_the_definition() {
+        use super::tiles::{GROUP, GroupTerms, TiledQueries, Tiles};
+        let Some(tiles) = Tiles::configure() else {
+            println!("no tiles on this machine");
+            return;
+        };
+        let mut random = Random::new(5);
+        for dimensions in [64, 128, 384] {
+            let mut codes = Codes::new(dimensions);
+            (0..48).for_each(|_| codes.push(&unit(&mut random, dimensions)));
+            let queries: Vec<_> = (0..GROUP + 5)
+                .map(|_| QueryCodes::new(&unit(&mut random, dimensions)))
+                .collect();
+            let tiled = TiledQueries::new(&queries).unwrap();
+            let thresholds = std::array::from_fn(|number| number as f32 / 200.0 - 0.05);
+            for (group, queries) in queries.chunks(GROUP).enumerate() {
+                let terms = GroupTerms::new(queries);
+                let mut sums = [[[0; BLOCK]; GROUP]; 2];
+                codes.tile_sums(&tiles, &tiled, group, [2, 0], &mut sums);
+                for (sums, block) in sums.iter().zip([2, 0]) {
+                    let reached = codes.reached_by_sums(block, sums, &terms, &thresholds);
+                    for (number, query) in queries.iter().enumerate() {
+                        let mut plain = [[Bounds::default()]];
+                        let limit = thresholds[number];
+                        let expected = codes.bounds(block, [query], [limit], &mut plain);
+                        assert_eq!(reached[number], expected[0][0], "{dimensions} {number}");
+                        for lane in (0..BLOCK).filter(|lane| reached[number] >> lane & 1 == 1) {
+                            let row = block * BLOCK + lane;
+                            let (lower, upper) = codes.row_bounds(row, sums[number][lane], query);
+                            let plain = plain[0][0];
+                            assert_eq!((lower, upper), (plain.lower[lane], plain.upper[lane]));
+                        }
+                    }
+                }
+            }
+        }
+        let narrow = [QueryCodes::new(&unit(&mut random, 60))];
+        assert!(TiledQueries::new(&narrow).is_none());
     }
 }

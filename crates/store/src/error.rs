@@ -36,6 +36,8 @@ impl Error {
             ErrorKind::Full { .. }
             | ErrorKind::Locked { .. }
             | ErrorKind::Corrupt { .. }
+            | ErrorKind::Export { .. }
+            | ErrorKind::Stopped
             | ErrorKind::Database { .. } => false,
             _ => true,
         }
@@ -247,12 +249,47 @@ pub enum ErrorKind {
         /// As asked for.
         m: usize,
     },
-    /// A graph is made of packed rows, of which a small collection has none.
-    #[error("collection `{collection}` has too few vectors for a graph")]
-    TooFewForGraph {
+    /// An index is made of packed rows, of which a small collection has none.
+    #[error("collection `{collection}` has too few vectors for an index")]
+    TooFewForIndex {
         /// Its name.
         collection: String,
     },
+    /// The leading dimensions are to be some, not all.
+    #[error("{received} leading dimensions of vectors with {dimensions}")]
+    LeadingDimensions {
+        /// As asked for.
+        received: usize,
+        /// Width of the vectors.
+        dimensions: usize,
+    },
+    /// An index would miss too much.
+    #[error("the index would find {recall:.3} of the ten closest, expected at least {floor}")]
+    LowRecall {
+        /// Measured on the collection's own vectors.
+        recall: f64,
+        /// The least that is kept.
+        floor: f64,
+    },
+    /// What a collection is written to failed.
+    #[error("cannot write the documents of `{}`: {source}", path.display())]
+    Export {
+        /// The collection.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// A line of a file that should be an exported collection.
+    #[error("line {line} is not one of an exported collection: {reason}")]
+    ImportLine {
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The work was stopped.
+    #[error("stopped")]
+    Stopped,
     /// A document's chunks and vectors differ in number.
     #[error("`{document}` has {chunks} chunks and {vectors} vectors")]
     VectorCount {
@@ -446,8 +483,15 @@ impl ErrorKind {
             Self::SameSpace { .. } => "name another model".into(),
             Self::NoMigration { .. } => "begin with `wenyi store migrate`".into(),
             Self::GraphOptions { .. } => "take 16, or 32 for higher recall".into(),
-            Self::TooFewForGraph { .. } => {
+            Self::TooFewForIndex { .. } => {
                 "search it without: it is exact and quick until some 100,000 vectors".into()
+            }
+            Self::LeadingDimensions { dimensions, .. } => {
+                format!("take fewer than {dimensions}, for example a quarter of them")
+            }
+            Self::ImportLine { .. } => "give what `wenyi store export COLLECTION.db` wrote".into(),
+            Self::LowRecall { .. } => {
+                "take a graph, more leading dimensions, or leave the search exact".into()
             }
             Self::Filter { .. } => "write for example `{\"must\": [{\"key\": \"lang\", \"match\": \
                                     {\"value\": \"zh\"}}]}`"

@@ -25,11 +25,12 @@ mod random;
 
 pub(crate) use collection::MAX_DIMENSIONS;
 pub use collection::{
-    CheckReport, Collection, CollectionInfo, CollectionOptions, Fusion, Migration, Space,
-    Statistics,
+    CheckReport, Collection, CollectionInfo, CollectionOptions, Fusion, ImportReport, IndexInfo,
+    Migration, SearchMethod, Space, Statistics, is_exported_collection,
 };
 pub use document::{Chunk, Document, DocumentInfo, Filter, Hit, NewDocument};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::Conditions;
 pub use memory::{MemoryCollection, Point, ScoredPoint};
+pub use rows::coarse::{CoarseForm, CoarseInfo};
 pub use rows::graph::{GraphInfo, GraphOptions};

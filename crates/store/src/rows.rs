@@ -2,26 +2,27 @@
 
 mod column;
 mod sections;
+mod best;
 pub(crate) mod file;
-pub(crate) mod graph;
+mod scan;
 mod sieve;
+pub(crate) mod coarse;
+pub(crate) mod graph;
+mod sample;
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::num::NonZero;
 use std::ops::Range;
 use std::thread;
 
+use self::best::{Best, Candidate};
+use self::coarse::Coarse;
 pub(crate) use self::column::Column;
 use self::graph::Graph;
+use self::sample::Sample;
 use self::sieve::Sieve;
 use crate::codes::{Codes, has_vnni};
-use crate::distance::{GROUP, Isa};
+use crate::distance::Isa;
 use crate::{ErrorKind, Result};
-
-/// Rows that one block of the scan covers: at 384 dimensions 96 KiB, which stays in L2 while all
-/// queries of a batch pass over it.
-const BLOCK: usize = 64;
 
 /// Products (rows × queries × dimensions) that make a second thread worth its start: about 2 ms of
 /// one core's work, against some 50 µs to start a thread.
@@ -39,13 +40,16 @@ const SIEVED_SHARE: usize = 64;
 
 /// A filter that lets through less than this share of the rows is answered exactly: a walk would
 /// pass many rows for each that it may keep, and the few are scanned quickly.
-const GRAPH_SHARE: f64 = 0.1;
+const INDEX_SHARE: f64 = 0.1;
 
 /// For more results than this a walk is hardly quicker than the scan.
 const GRAPH_TOP_K: usize = 256;
 
-/// If more than one in so many rows came after the graph, all are scanned.
-const GRAPH_BEHIND: usize = 8;
+/// If the coarse form named more than one in so many rows, all are scanned.
+const COARSE_PART: usize = 8;
+
+/// If more than one in so many rows came after the index, all are scanned.
+const INDEX_BEHIND: usize = 8;
 
 /// Walks that make a second thread worth its start: some 0.1 ms each.
 const QUERIES_PER_THREAD: usize = 4;
@@ -110,7 +114,16 @@ pub(crate) struct Rows {
     removed: Vec<bool>,
     codes: Codes,
     /// Over the mapped rows.
-    graph: Option<Graph>,
+    index: Option<Index>,
+}
+
+/// A quicker way to nearly all of the closest rows.
+#[derive(Debug)]
+pub(crate) enum Index {
+    /// Through links from row to row.
+    Graph(Graph),
+    /// By a coarse form of the rows.
+    Coarse(Coarse),
 }
 
 impl Rows {
@@ -233,13 +246,17 @@ impl Rows {
         compact
     }
 
-    /// Searches through this graph of the mapped rows from now on.
-    pub(crate) fn set_graph(&mut self, graph: Option<Graph>) {
-        self.graph = graph;
+    /// Searches through this index of the mapped rows from now on.
+    pub(crate) fn set_index(&mut self, index: Option<Index>) {
+        self.index = index;
+    }
+
+    pub(crate) fn has_index(&self) -> bool {
+        self.index.is_some()
     }
 
     /// The `top_k` rows closest to each query among the allowed ones: best first, equal scores by
-    /// rank. All of them, or nearly all if there is a graph and it is quicker.
+    /// rank. All of them, or nearly all if there is an index and it is quicker.
     pub(crate) fn search(
         &self,
         queries: &[&[f32]],
@@ -248,14 +265,17 @@ impl Rows {
     ) -> Vec<Nearest> {
         let share = allowed.share(self.len());
         let behind = self.len() - self.base;
-        match &self.graph {
-            Some(graph)
-                if share >= GRAPH_SHARE
-                    && top_k <= GRAPH_TOP_K
-                    && behind <= self.base / GRAPH_BEHIND =>
-            {
+        let pays = share >= INDEX_SHARE && behind <= self.base / INDEX_BEHIND;
+        match &self.index {
+            Some(Index::Graph(graph)) if pays && top_k <= GRAPH_TOP_K => {
                 let search = |query: &&[f32]| graph.search(self, query, top_k, share, allowed);
                 in_parallel(queries, &search)
+            }
+            Some(Index::Coarse(coarse))
+                if pays && coarse.num_candidates(top_k, share) <= self.base / COARSE_PART =>
+            {
+                let threads = self.threads(queries.len());
+                coarse.search(self, threads, queries, top_k, allowed)
             }
             _ => self.search_exact(queries, top_k, allowed),
         }
@@ -269,14 +289,53 @@ impl Rows {
         top_k: usize,
         allowed: &Allowed,
     ) -> Vec<Nearest> {
-        let products = self.len() * self.dimensions * queries.len();
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = cores.min(1 + products / PRODUCTS_PER_THREAD);
+        let threads = self.threads(queries.len());
         let few = top_k.saturating_mul(SIEVED_SHARE) <= self.len();
         if few && self.len() >= SIEVED_ROWS && has_vnni() {
             return self.search_sieved(threads, queries, top_k, allowed);
         }
         self.search_on(Isa::best(), threads, queries, top_k, allowed)
+    }
+
+    /// Threads that are worth their start for so many queries.
+    fn threads(&self, num_queries: usize) -> usize {
+        let products = self.len() * self.dimensions * num_queries;
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        cores.min(1 + products / PRODUCTS_PER_THREAD)
+    }
+
+    /// The `top_k` best of these rows, in f32.
+    fn best_of(
+        &self,
+        query: &[f32],
+        top_k: usize,
+        rows: impl IntoIterator<Item = usize>,
+    ) -> Nearest {
+        let isa = Isa::best();
+        let mut best = Best::new(top_k);
+        for row in rows {
+            let [score] = isa.dots(self.row(row), [query]);
+            let rank = self.ranks[row];
+            best.offer(Candidate { score, rank, row });
+        }
+        best.into_nearest()
+    }
+
+    /// [`Rows::best_of`] the rows that are named for each query.
+    fn best_of_each(
+        &self,
+        threads: usize,
+        queries: &[&[f32]],
+        top_k: usize,
+        named: &[Vec<usize>],
+    ) -> Vec<Nearest> {
+        let threads = threads.min(queries.len() / QUERIES_PER_THREAD).max(1);
+        let pass = |some: Range<usize>| -> Vec<Nearest> {
+            let best =
+                |query: usize| self.best_of(queries[query], top_k, named[query].iter().copied());
+            some.map(best).collect()
+        };
+        shares(queries.len(), threads, pass, |all, more| all.extend(more))
     }
 
     /// The same search by another `score` of row and query than their product.
@@ -314,67 +373,36 @@ impl Rows {
         if top_k == 0 || self.len() == 0 {
             return vec![Vec::new(); queries.len()];
         }
-        let sieve = Sieve::new(self, queries, top_k, allowed);
-        let isa = Isa::best();
-        let score = |(query, rows): (&&[f32], Vec<usize>)| {
-            let mut best = Best::new(top_k);
-            for row in rows {
-                let [score] = isa.dots(self.row(row), [query]);
-                let rank = self.ranks[row];
-                best.offer(Candidate { score, rank, row });
-            }
-            best.into_nearest()
-        };
-        queries.iter().zip(sieve.run(threads)).map(score).collect()
+        let sieve = Sieve::new(self, &self.codes, queries, top_k, allowed);
+        self.best_of_each(threads, queries, top_k, &sieve.run(threads))
     }
+}
 
-    /// [`Rows::search`] on a chosen instruction set and number of threads.
-    pub(crate) fn search_on(
-        &self,
-        isa: Isa,
-        threads: usize,
-        queries: &[&[f32]],
-        top_k: usize,
-        allowed: &Allowed,
-    ) -> Vec<Nearest> {
-        if top_k == 0 || self.len() == 0 {
-            return vec![Vec::new(); queries.len()];
+/// What `pass` says of `len` things, each thread with a share of them.
+fn shares<T: Send>(
+    len: usize,
+    threads: usize,
+    pass: impl Fn(Range<usize>) -> T + Sync,
+    join: impl Fn(&mut T, T),
+) -> T {
+    let threads = threads.max(1);
+    let share = len.div_ceil(threads);
+    let part = |index: usize| (index * share).min(len)..((index + 1) * share).min(len);
+    thread::scope(|scope| {
+        let pass = &pass;
+        let others: Vec<_> = (1..threads)
+            .map(|index| scope.spawn(move || pass(part(index))))
+            .collect();
+        let mut all = pass(part(0));
+        for other in others {
+            let more = other.join();
+            join(
+                &mut all,
+                more.expect("a pass does not panic; this is a bug"),
+            );
         }
-        let scan = Scan {
-            rows: self,
-            isa,
-            queries,
-            top_k,
-            allowed,
-        };
-        let share = self.len().div_ceil(threads.max(1));
-        let mut parts = thread::scope(|scope| {
-            let others: Vec<_> = (1..threads)
-                .map(|part| {
-                    let scan = &scan;
-                    scope.spawn(move || scan.run(scan.share(part, share)))
-                })
-                .collect();
-            let mut parts = vec![scan.run(scan.share(0, share))];
-            for other in others {
-                parts.push(
-                    other
-                        .join()
-                        .expect("the scan does not panic; this is a bug"),
-                );
-            }
-            parts
-        });
-        let mut all = parts.remove(0);
-        for part in parts {
-            for (best, more) in all.iter_mut().zip(part) {
-                for candidate in more.heap {
-                    best.offer(candidate);
-                }
-            }
-        }
-        all.into_iter().map(Best::into_nearest).collect()
-    }
+        all
+    })
 }
 
 /// The answers to all queries, on all cores if there are enough of them.
@@ -396,135 +424,6 @@ fn in_parallel(queries: &[&[f32]], search: &(impl Fn(&&[f32]) -> Nearest + Sync)
         found
     })
 }
-
-/// One pass over some of the rows for all queries.
-struct Scan<'a> {
-    rows: &'a Rows,
-    isa: Isa,
-    queries: &'a [&'a [f32]],
-    top_k: usize,
-    allowed: &'a Allowed,
-}
-
-impl Scan<'_> {
-    fn share(&self, part: usize, share: usize) -> Range<usize> {
-        let rows = self.rows.len();
-        (part * share).min(rows)..((part + 1) * share).min(rows)
-    }
-
-    fn run(&self, rows: Range<usize>) -> Vec<Best> {
-        let mut best: Vec<Best> = self.queries.iter().map(|_| Best::new(self.top_k)).collect();
-        let mut block = Vec::with_capacity(BLOCK);
-        let mut next = rows.start;
-        while next < rows.end {
-            block.clear();
-            while next < rows.end && block.len() < BLOCK {
-                if self.rows.allows(self.allowed, next) {
-                    block.push(next);
-                }
-                next += 1;
-            }
-            self.score(&block, &mut best);
-        }
-        best
-    }
-
-    fn score(&self, block: &[usize], best: &mut [Best]) {
-        let (groups, rest) = self.queries.as_chunks::<GROUP>();
-        for (group, queries) in groups.iter().enumerate() {
-            self.score_group(block, *queries, &mut best[group * GROUP..]);
-        }
-        let done = groups.len() * GROUP;
-        for (query, best) in rest.iter().zip(best[done..].chunks_mut(1)) {
-            self.score_group(block, [*query], best);
-        }
-    }
-
-    fn score_group<const N: usize>(
-        &self,
-        block: &[usize],
-        queries: [&[f32]; N],
-        best: &mut [Best],
-    ) {
-        for &row in block {
-            let scores = self.isa.dots(self.rows.row(row), queries);
-            let rank = self.rows.ranks[row];
-            for (score, best) in scores.into_iter().zip(&mut *best) {
-                best.offer(Candidate { score, rank, row });
-            }
-        }
-    }
-}
-
-/// The best candidates so far; the worst of them lies on top of the heap.
-struct Best {
-    top_k: usize,
-    heap: BinaryHeap<Candidate>,
-}
-
-impl Best {
-    fn new(top_k: usize) -> Self {
-        Self {
-            top_k,
-            heap: BinaryHeap::new(),
-        }
-    }
-
-    #[inline]
-    fn offer(&mut self, candidate: Candidate) {
-        if self.heap.len() < self.top_k {
-            self.heap.push(candidate);
-        } else if let Some(mut worst) = self.heap.peek_mut()
-            && candidate < *worst
-        {
-            *worst = candidate;
-        }
-    }
-
-    /// The worst score of a full heap: what a further row must reach.
-    fn worst(&self) -> Option<f32> {
-        let worst = self.heap.peek()?;
-        (self.heap.len() == self.top_k).then_some(worst.score)
-    }
-
-    fn into_nearest(self) -> Nearest {
-        let sorted = self.heap.into_sorted_vec();
-        sorted
-            .into_iter()
-            .map(|candidate| (candidate.score, candidate.row))
-            .collect()
-    }
-}
-
-/// A row with its score; the smaller is the better one.
-struct Candidate {
-    score: f32,
-    rank: u32,
-    row: usize,
-}
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other
-            .score
-            .total_cmp(&self.score)
-            .then(self.rank.cmp(&other.rank))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Candidate {}
 
 /// Refuses a vector of the wrong width, or with NaN or infinity.
 pub(crate) fn check_vector(

@@ -344,3 +344,36 @@ mod interrupted {
         expect_all(&resume(&world, &file));
     }
 }
+
+#[test]
+fn a_reranker_and_variety_choose_among_the_candidates() {
+    let world = World::new();
+    let reranker = fixture("cross_encoder");
+    let reranker = reranker.to_str().expect("a path");
+    let options = ["--rerank", reranker, "--json", "-k", "3"];
+    let results = world.search(CHINESE, &options).succeeded().json();
+    let results = &results;
+    assert!(results["reranker"].is_string(), "{results}");
+    let hits = results["hits"].as_array().expect("hits");
+    let relevance: Vec<f64> = hits
+        .iter()
+        .map(|hit| hit["relevance"].as_f64().expect("a number"))
+        .collect();
+    assert_eq!(relevance.len(), 3);
+    assert!(relevance.is_sorted_by(|a, b| a >= b), "{relevance:?}");
+    assert_eq!(hits[0]["score"], hits[0]["relevance"]);
+    let plain = world.search(ENGLISH, &["--json", "--mmr", "1", "--fusion", "rrf"]);
+    let plain = plain.succeeded().json();
+    assert_eq!(plain["reranker"], Value::Null);
+    // First in both orders: 2 / 61.
+    let score = plain["hits"][0]["score"].as_f64().expect("a number");
+    assert!((score - 2.0 / 61.0).abs() < 1e-6, "{score}");
+    for (option, value, said) in [
+        ("--mmr", "1.5", "expected 0 to 1"),
+        ("--candidates", "0", "at least 1"),
+        ("--rerank", "no-such-model", "no-such-model"),
+        ("--fusion", "sum", "possible values"),
+    ] {
+        world.search(ENGLISH, &[option, value]).failed(2, &[said]);
+    }
+}

@@ -76,6 +76,8 @@ fn points_go_from_a_file_through_stores_and_back() {
     assert!(table.contains("诗") && table.contains("cosine"), "{table}");
     run(&mut store(&["check", path])).succeeded();
     run(&mut store(&["vacuum", path])).succeeded();
+    let repaired = run(&mut store(&["repair", path, "--json"])).succeeded();
+    assert_eq!(repaired.json(), json!({"sound": true, "problems": []}));
     let out = folder.path().join("out.jsonl");
     run(&mut store(&["export", &sqlite, out.to_str().unwrap()])).succeeded();
     let exported = lines(&fs::read_to_string(out).unwrap());
@@ -163,7 +165,7 @@ fn a_graph_is_made_shown_and_removed() {
             .json()
     };
     assert_eq!(
-        (&info()["packed"], &info()["graph"]),
+        (&info()["packed"], &info()["index"]),
         (&json!(0), &Value::Null)
     );
     let graph = run(&mut store(&["graph", database, "--m", "8", "--json"]))
@@ -171,13 +173,35 @@ fn a_graph_is_made_shown_and_removed() {
         .json();
     assert_eq!((&graph["m"], &graph["vectors"]), (&json!(8), &json!(32)));
     assert!(graph["recall_at_10"].as_f64().unwrap() > 0.9, "{graph}");
-    assert_eq!(info()["graph"], graph);
+    assert_eq!(info()["index"], graph);
     run(&mut store(&["check", database])).succeeded();
     let table = run(&mut store(&["info", database])).succeeded().stdout;
     assert!(table.contains("graph of 32 vectors"), "{table}");
     run(&mut store(&["graph", database, "--m", "1"])).failed(2, &["2 to 256", "hint:"]);
     run(&mut store(&["graph", database, "--remove"])).succeeded();
-    assert_eq!(info()["graph"], Value::Null);
+    assert_eq!(info()["index"], Value::Null);
+    let bits = run(&mut store(&["coarse", database, "--binary", "--json"]))
+        .succeeded()
+        .json();
+    assert_eq!(
+        (&bits["method"], &bits["vectors"]),
+        (&json!("binary"), &json!(32))
+    );
+    assert!(bits["recall_at_10"].as_f64().unwrap() > 0.9, "{bits}");
+    let leading = run(&mut store(&["coarse", database, "--leading", "24"])).succeeded();
+    assert!(
+        leading.stdout.starts_with("24 leading dimensions of 32"),
+        "{}",
+        leading.stdout
+    );
+    let table = run(&mut store(&["info", database])).succeeded().stdout;
+    assert!(table.contains("24 leading dimensions"), "{table}");
+    run(&mut store(&["check", database])).succeeded();
+    run(&mut store(&["repair", database])).succeeded();
+    run(&mut store(&["coarse", database])).failed(2, &["--leading"]);
+    run(&mut store(&["coarse", database, "--leading", "64"])).failed(2, &["leading", "hint:"]);
+    run(&mut store(&["graph", database, "--automatic"])).succeeded();
+    assert_eq!(info()["index"], Value::Null);
 }
 
 #[test]
@@ -238,4 +262,59 @@ fn what_cannot_be_done_is_said() {
     .unwrap();
     let mixed = folder.path().join("mixed.jsonl");
     run(&mut store(&["import", &points, mixed.to_str().unwrap()])).failed(2, &["2 dimensions"]);
+}
+
+#[test]
+fn a_collection_of_documents_goes_to_a_file_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let docs = folder.path().join("docs");
+    fs::create_dir(&docs).unwrap();
+    fs::write(docs.join("月.md"), "# 月\n\n床前明月光。\n").unwrap();
+    fs::write(docs.join("sun.md"), "# Sun\n\nThe sun is bright.\n").unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (database, copy, file) = (at("notes.db"), at("copy.db"), at("notes.jsonl"));
+    let with_model = |arguments: &[&str]| {
+        let mut command = wenyi();
+        command.args(arguments).arg("--model").arg(fixture("bert"));
+        command
+    };
+    let index = ["index", docs.to_str().unwrap(), "--collection", &database];
+    run(&mut with_model(&index)).succeeded();
+    run(&mut store(&["export", &database, &file])).succeeded();
+    let import = || {
+        run(&mut store(&["import", &copy, &file, "--json"]))
+            .succeeded()
+            .json()
+    };
+    assert_eq!(import(), json!({"written": 2, "unchanged": 0}));
+    assert_eq!(import(), json!({"written": 0, "unchanged": 2}));
+    let exported = run(&mut store(&["export", &copy])).succeeded().stdout;
+    assert_eq!(exported, fs::read_to_string(&file).unwrap());
+    for verb in ["check", "repair", "vacuum", "info"] {
+        run(&mut store(&[verb, &copy, "--json"])).succeeded();
+    }
+    let search = |collection: &str| {
+        let arguments = ["search", collection, "床前明月光。", "--json"];
+        run(&mut with_model(&arguments)).succeeded().json()["hits"].clone()
+    };
+    assert_eq!(search(&copy), search(&database));
+    // Nothing is to be embedded again.
+    let again = [
+        "index",
+        docs.to_str().unwrap(),
+        "--collection",
+        &copy,
+        "--json",
+    ];
+    let again = run(&mut with_model(&again)).succeeded().json();
+    assert_eq!(again["collections"][0]["unchanged"], 2);
+
+    let points = url(folder.path(), "sqlite:points.db");
+    run(&mut store(&["import", &points, &file])).failed(2, &["documents", "hint:"]);
+    let mut torn = exported;
+    torn.truncate(torn.len() - 9);
+    fs::write(&file, torn).unwrap();
+    let fresh = at("fresh.db");
+    run(&mut store(&["import", &fresh, &file])).failed(2, &["line 3", "hint:"]);
+    run(&mut store(&["check", &fresh])).succeeded();
 }

@@ -2,11 +2,11 @@
 
 use rusqlite::Connection;
 
-use super::packed::{graph_path, packed_path, packed_token};
+use super::index::{index_path, verify_index, without_one};
+use super::packed::{packed_path, packed_token};
 use super::read::to_floats;
 use super::{Collection, text};
 use crate::rows::file;
-use crate::rows::graph::Graph;
 use crate::{Error, Result};
 
 /// What [`Collection::check`] found.
@@ -95,9 +95,9 @@ impl Collection {
         if !file::verify(&path, token, dimensions) {
             return Ok(vec![format!("`{}` is damaged", path.display())]);
         }
-        let graph = graph_path(&self.path);
-        if !Graph::verify(&graph, token) {
-            return Ok(vec![format!("`{}` is damaged", graph.display())]);
+        if !verify_index(&self.path, token) {
+            let index = index_path(&self.path);
+            return Ok(vec![format!("`{}` is damaged", index.display())]);
         }
         let Some((ids, rows)) = file::read(&path, token, dimensions) else {
             return Ok(Vec::new());
@@ -131,16 +131,24 @@ impl Collection {
     ///
     /// If the file is too damaged to be read, or cannot be written.
     pub fn repair(&self) -> Result<CheckReport> {
-        let graph = self.graph_info()?;
+        // As it was made, or as it is to be if it cannot be read.
+        let dimensions = self.info.space.dimensions;
+        let was = self.index_info()?.map(|info| info.method());
+        let wanted = self
+            .search_method()?
+            .wanted(self.num_vectors()?, dimensions);
         self.write(|connection| {
             connection.execute_batch("REINDEX; DELETE FROM derived;")?;
             text::rebuild(connection)
         })?;
         // The rows in memory may be those of the damaged file.
         self.forget_packed();
-        self.pack_if_it_pays()?;
-        if let Some(graph) = graph {
-            self.build_graph(graph.options())?;
+        match was.or(wanted) {
+            Some(method) => {
+                self.pack_rows()?;
+                without_one(self.make_index(method, None, &self.work()))?;
+            }
+            None => self.pack_if_it_pays(&self.work())?,
         }
         self.check()
     }

@@ -1,10 +1,11 @@
 //! A collection on disk: one SQLite file with documents, chunks and vectors.
 //!
 //! `open` makes or opens the file, `write` replaces documents whole, `packed` keeps the
-//! vectors side by side in memory, `graph` finds a way through a great many,
+//! vectors side by side in memory, `index` makes a quicker way to the closest of a great many,
+//! `background` keeps both up to date beside searches,
 //! `search` finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
 //! what both found, `check` proves that the file agrees with itself, `migrate` brings the chunks
-//! into another space.
+//! into another space, `portable` writes all of it as lines of JSON and reads them.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
 //! write. Other handles and processes may read while one writes; writers take turns.
@@ -15,11 +16,13 @@ mod write;
 mod read;
 mod text;
 mod packed;
-mod graph;
+mod index;
+mod background;
 mod search;
 mod hybrid;
 mod check;
 mod migrate;
+mod portable;
 #[cfg(test)]
 mod tests;
 
@@ -31,12 +34,15 @@ use std::time::{Duration, SystemTime};
 use rusqlite::Connection;
 use serde_json::Value;
 
+use self::background::Background;
 pub use self::check::CheckReport;
 pub(crate) use self::check::{describe, quick_check};
 pub use self::hybrid::Fusion;
+pub use self::index::{IndexInfo, SearchMethod};
 pub use self::migrate::Migration;
 pub(crate) use self::open::MAX_DIMENSIONS;
 use self::packed::Reader;
+pub use self::portable::{ImportReport, is_exported_collection};
 pub(crate) use self::read::to_floats;
 use crate::{ErrorKind, Result};
 
@@ -98,6 +104,7 @@ pub struct Collection {
     // The writer is closed last: only a connection that may write can fold the log into the file.
     reader: Mutex<Reader>,
     writer: Option<Mutex<Connection>>,
+    background: Background,
 }
 
 impl Collection {

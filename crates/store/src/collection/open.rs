@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 use serde_json::Value;
 
+use super::background::Background;
 use super::packed::Reader;
 use super::schema::{self, Contents};
 use super::{BUSY_TIMEOUT, Collection, CollectionInfo, CollectionOptions, Space, text};
@@ -81,6 +82,7 @@ impl Collection {
             info,
             reader,
             writer: None,
+            background: Background::default(),
         })
     }
 
@@ -94,6 +96,7 @@ impl Collection {
             info,
             reader,
             writer: Some(Mutex::new(writer)),
+            background: Background::default(),
         })
     }
 }

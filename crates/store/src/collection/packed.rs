@@ -8,25 +8,28 @@ use std::collections::{HashMap, HashSet};
 use std::fs::DirEntry;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 use serde_json::Value;
 
 use super::Collection;
+use super::index::{EarlierIndex, index_mark, read_index, without_one};
 use super::read::{json, to_floats};
+use crate::codes::BLOCK;
 use crate::document::Filter;
 use crate::filter::Conditions;
-use crate::rows::graph::Graph;
+use crate::rows::graph::Work;
 use crate::rows::{Allowed, Rows, file};
 use crate::{Error, ErrorKind, Result};
 
 /// Rows that are read from SQLite in some 20 ms: fewer are not worth a file.
-const WORTH_A_FILE: usize = 4096;
+pub(super) const WORTH_A_FILE: usize = 4096;
 
 /// If more than this part of the rows is not in the file of packed rows, it is written anew when a
 /// handle that may write is closed.
-const UNPACKED_PART: usize = 8;
+pub(super) const UNPACKED_PART: usize = 8;
 
 /// Nobody writes a file for so long.
 const LEFT_OVER: Duration = Duration::from_secs(3600);
@@ -46,6 +49,9 @@ pub(super) struct Packed {
     pub(super) rows: Rows,
     /// In the order of their paths.
     documents: Vec<PackedDocument>,
+    /// The packed file that is mapped, and the mark of its index.
+    mapped: Option<i64>,
+    index: Option<i64>,
 }
 
 /// A chunk's id and rank.
@@ -68,9 +74,24 @@ impl Collection {
     ///
     /// If the collection or the file beside it cannot be written.
     pub fn pack(&self) -> Result<usize> {
+        self.pack_with(&self.work())
+    }
+
+    fn pack_with(&self, work: &Work<'_>) -> Result<usize> {
+        let (num_rows, earlier) = self.pack_rows()?;
+        if let Some(earlier) = earlier {
+            // It was one of the rows as they were.
+            without_one(self.make_index(earlier.method(), Some(&earlier), work))?;
+        }
+        Ok(num_rows)
+    }
+
+    /// [`Collection::pack`] without an index of the packed rows; gives the one that there was.
+    pub(super) fn pack_rows(&self) -> Result<(usize, Option<EarlierIndex>)> {
         let at = |error| Error::sqlite(&self.path, error);
-        let graph = self.graph_info()?;
         self.remove_left_over();
+        let earlier = self.read(packed_token)?;
+        let earlier = earlier.and_then(|token| self.index_of(token));
         let new = self.with_state(|state, packed| {
             let random = state.query_row("SELECT random()", [], |row| row.get::<_, i64>(0));
             let token = random.map_err(at)?;
@@ -93,11 +114,16 @@ impl Collection {
         let (new, num_rows) = new?;
         self.put_in_place(&new).map_err(at)?;
         self.forget_packed();
-        if let Some(graph) = graph {
-            // It was one of the rows as they were.
-            self.make_graph(graph.options())?;
-        }
-        Ok(num_rows)
+        Ok((num_rows, earlier))
+    }
+
+    /// True if the packed rows are all that there are, but for the last few.
+    pub(super) fn is_packed(&self) -> Result<bool> {
+        self.with_state(|_, packed| {
+            let rows = &packed.rows;
+            let behind = rows.len() - rows.base();
+            Ok(packed.mapped.is_some() && behind < BLOCK && rows.num_live() == rows.len())
+        })
     }
 
     /// Renames and marks while nobody else can, so that of two who pack at once the file and the
@@ -158,13 +184,11 @@ impl Collection {
     }
 
     /// Packs if enough has come or gone since the last time.
-    pub(super) fn pack_if_it_pays(&self) -> Result<()> {
-        let count = "SELECT count(*) FROM vectors";
-        let num_rows = self.read(|state| state.query_row(count, [], |row| row.get::<_, i64>(0)))?;
-        let num_rows = usize::try_from(num_rows).unwrap_or(0);
+    pub(super) fn pack_if_it_pays(&self, work: &Work<'_>) -> Result<()> {
+        let num_rows = self.num_vectors()?;
         let num_packed = self.num_packed()?.unwrap_or(0);
         if num_rows >= WORTH_A_FILE && num_rows.abs_diff(num_packed) > num_rows / UNPACKED_PART {
-            self.pack()?;
+            self.pack_with(work)?;
         }
         Ok(())
     }
@@ -172,9 +196,14 @@ impl Collection {
 
 impl Drop for Collection {
     fn drop(&mut self) {
+        self.end_background();
         if !self.is_read_only() && !std::thread::panicking() {
             // What is derived may be missing; whoever needs it reads the collection.
-            let _ = self.pack_if_it_pays();
+            let stop = &AtomicBool::new(false);
+            let _ = self.pack_if_it_pays(&Work {
+                stop,
+                ..self.work()
+            });
         }
     }
 }
@@ -192,13 +221,6 @@ impl Drop for NewFile {
         // Not there if it has been renamed.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-/// The file of the graph of the collection at `path`.
-pub(super) fn graph_path(path: &Path) -> PathBuf {
-    let mut graph = path.as_os_str().to_owned();
-    graph.push("-graph");
-    graph.into()
 }
 
 /// The file of packed rows of the collection at `path`.
@@ -239,27 +261,50 @@ impl Packed {
             chunk_ids: Vec::new(),
             rows: Rows::new(dimensions),
             documents: Vec::new(),
+            mapped: None,
+            index: None,
         }
     }
 
     /// [`Packed::refresh`] that begins with the file of packed rows, if there is one of this state
-    /// or an earlier one.
+    /// or an earlier one that is not mapped yet.
     pub(super) fn bring_up(&mut self, state: &Connection, path: &Path) -> Result<()> {
-        if self.rows.len() == 0
-            && let Some(token) = packed_token(state).map_err(|error| Error::sqlite(path, error))?
+        let at = |error| Error::sqlite(path, error);
+        let token = packed_token(state).map_err(at)?;
+        if let Some(token) = token
+            && self.mapped != Some(token)
             && let Some((chunk_ids, rows)) =
                 file::read(&packed_path(path), token, self.rows.dimensions())
         {
-            (self.chunk_ids, self.rows) = (chunk_ids, rows);
-            self.rows
-                .set_graph(Graph::read(&graph_path(path), token, &self.rows));
-            if self.refresh(state, path).is_ok() {
-                return Ok(());
-            }
+            let mut mapped = Self {
+                chunk_ids,
+                rows,
+                mapped: Some(token),
+                ..Self::new(self.rows.dimensions())
+            };
             // Whatever is wrong with it, the database knows better.
-            *self = Self::new(self.rows.dimensions());
+            if mapped.refresh(state, path).is_ok() {
+                *self = mapped;
+                return self.take_index(state, path);
+            }
         }
-        self.refresh(state, path)
+        self.refresh(state, path)?;
+        if token.is_some() && self.mapped == token {
+            self.take_index(state, path)?;
+        }
+        Ok(())
+    }
+
+    /// Maps the index of the mapped rows, if it is another one than before.
+    fn take_index(&mut self, state: &Connection, path: &Path) -> Result<()> {
+        let mark = index_mark(state).map_err(|error| Error::sqlite(path, error))?;
+        if let Some(token) = self.mapped
+            && (self.index.is_none() || self.index != mark)
+        {
+            self.rows.set_index(read_index(path, token, &self.rows));
+            self.index = mark;
+        }
+        Ok(())
     }
 
     /// Brings the rows in step with the file: drops those of removed chunks, reads the new ones.

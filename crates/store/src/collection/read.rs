@@ -5,8 +5,9 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 
+use super::index::index_path;
 use super::open::log_path;
-use super::packed::{graph_path, packed_path};
+use super::packed::packed_path;
 use super::{Collection, Statistics};
 use crate::document::{Chunk, Document, DocumentInfo, Hit};
 use crate::{Error, Result};
@@ -59,6 +60,24 @@ impl Collection {
             let mut select = connection.prepare_cached(&select)?;
             let rows = select.query_map([document_id], chunk)?;
             rows.collect()
+        })
+    }
+
+    /// The vectors of chunks, in the order of `chunk_ids`, each at unit length.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chunk any more, or the file cannot be read.
+    pub fn chunk_vectors(&self, chunk_ids: &[i64]) -> Result<Vec<Vec<f32>>> {
+        self.read(|connection| {
+            let select = "SELECT vector FROM vectors WHERE chunk = ?1";
+            let mut select = connection.prepare_cached(select)?;
+            let mut read = |id: &i64| {
+                select.query_row([id], |row| {
+                    Ok(to_floats(row.get_ref(0)?.as_blob()?).collect())
+                })
+            };
+            chunk_ids.iter().map(&mut read).collect()
         })
     }
 
@@ -129,7 +148,7 @@ impl Collection {
             })
         })?;
         let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-        let derived = [packed_path(&self.path), graph_path(&self.path)];
+        let derived = [packed_path(&self.path), index_path(&self.path)];
         let paths = [&self.path, &log_path(&self.path), &derived[0], &derived[1]];
         let num_bytes = paths.into_iter().map(|path| size(path)).sum();
         let dimensions = self.info.space.dimensions;

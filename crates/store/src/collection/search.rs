@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::Collection;
+use super::index::search_method;
 use super::packed::{Packed, Reader};
 use super::read::read_hit;
 use super::schema::{self, Contents};
@@ -113,6 +114,10 @@ impl Collection {
             self.expect_same_state(&state)?;
             packed.bring_up(&state, &self.path)?;
             *data_version = Some(version);
+            let wanted = search_method(&state).map_err(at)?;
+            let wanted = wanted.wanted(packed.rows.num_live(), packed.rows.dimensions());
+            let wants_index = wanted.is_some() && !packed.rows.has_index();
+            self.maintain_beside(&packed.rows, wants_index);
         }
         search(&state, packed)
     }

@@ -29,6 +29,7 @@ impl Plain for f32 {}
 impl Plain for i32 {}
 impl Plain for i64 {}
 impl Plain for u32 {}
+impl Plain for u64 {}
 
 /// Numbers that lie in a map. Each is in one section only.
 pub(super) struct Section<T> {

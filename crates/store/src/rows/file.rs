@@ -94,7 +94,7 @@ pub(crate) fn read(path: &Path, token: i64, dimensions: usize) -> Option<(Vec<i6
         ranks: (0..num_rows as u32).collect(),
         removed: vec![false; num_rows],
         codes,
-        graph: None,
+        index: None,
     };
     Some((ids.to_vec(), rows))
 }

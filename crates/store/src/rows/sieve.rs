@@ -1,13 +1,21 @@
 //! Which rows can be among the best, told by the bounds of their int8 codes.
 
 use std::ops::Range;
-use std::thread;
 
-use super::{Allowed, Best, Candidate, Rows};
-use crate::codes::{Bounds, QueryCodes};
+use super::best::{Best, Candidate};
+use super::{Allowed, Rows, shares};
+#[cfg(target_arch = "x86_64")]
+use crate::codes::BLOCK;
+#[cfg(target_arch = "x86_64")]
+use crate::codes::tiles::{self, GroupTerms, Sums, TiledQueries, Tiles};
+use crate::codes::{Bounds, Codes, QueryCodes};
 
 /// Queries that share one reading of two blocks: their sums and the blocks fit the 32 registers.
 const GROUP: usize = 8;
+
+/// From so many queries on they are multiplied as tiles, where there are any.
+#[cfg(target_arch = "x86_64")]
+const WORTH_TILES: usize = 4;
 
 /// Blocks that all queries pass over before the next ones: 96 KiB at 384 dimensions.
 const BLOCKS: usize = 16;
@@ -18,6 +26,8 @@ const MANY: usize = 1024;
 /// One pass over the codes for all queries.
 pub(super) struct Sieve<'a> {
     rows: &'a Rows,
+    /// Those of the rows, or of the first of them.
+    codes: &'a Codes,
     queries: Vec<QueryCodes>,
     top_k: usize,
     allowed: &'a Allowed,
@@ -37,12 +47,14 @@ struct Kept {
 impl<'a> Sieve<'a> {
     pub(super) fn new(
         rows: &'a Rows,
+        codes: &'a Codes,
         queries: &[&[f32]],
         top_k: usize,
         allowed: &'a Allowed,
     ) -> Self {
         Self {
             rows,
+            codes,
             queries: queries.iter().map(|query| QueryCodes::new(query)).collect(),
             top_k,
             allowed,
@@ -51,35 +63,25 @@ impl<'a> Sieve<'a> {
 
     /// For each query the rows that can be among its best.
     pub(super) fn run(&self, threads: usize) -> Vec<Vec<usize>> {
-        let blocks = self.rows.codes.blocks();
-        let share = blocks.div_ceil(threads.max(1));
-        let part = |index: usize| (index * share).min(blocks)..((index + 1) * share).min(blocks);
-        let parts = thread::scope(|scope| {
-            let others: Vec<_> = (1..threads)
-                .map(|index| scope.spawn(move || self.pass(part(index))))
-                .collect();
-            let mut parts = vec![self.pass(part(0))];
-            for other in others {
-                parts.push(
-                    other
-                        .join()
-                        .expect("the sieve does not panic; this is a bug"),
-                );
-            }
-            parts
-        });
-        let mut parts = parts.into_iter();
-        let mut all = parts.next().unwrap_or_default();
-        for part in parts {
-            for (kept, more) in all.iter_mut().zip(part) {
+        let pass = |blocks: Range<usize>| self.pass(blocks);
+        let all = shares(self.codes.blocks(), threads, pass, |all, more| {
+            for (kept, more) in all.iter_mut().zip(more) {
                 kept.join(more);
             }
-        }
+        });
         all.into_iter().map(Kept::into_rows).collect()
     }
 
     fn pass(&self, blocks: Range<usize>) -> Vec<Kept> {
         let mut kept: Vec<Kept> = self.queries.iter().map(|_| Kept::new(self.top_k)).collect();
+        #[cfg(target_arch = "x86_64")]
+        if self.queries.len() >= WORTH_TILES
+            && let Some(queries) = TiledQueries::new(&self.queries)
+            && let Some(tiles) = Tiles::configure()
+        {
+            self.pass_tiled(blocks, &tiles, &queries, &mut kept);
+            return kept;
+        }
         let mut next = blocks.start;
         while next < blocks.end {
             let some = next..(next + BLOCKS).min(blocks.end);
@@ -95,6 +97,67 @@ impl<'a> Sieve<'a> {
             }
         }
         kept
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn pass_tiled(
+        &self,
+        blocks: Range<usize>,
+        tiles: &Tiles,
+        queries: &TiledQueries,
+        kept: &mut [Kept],
+    ) {
+        let groups = self.queries.chunks(tiles::GROUP);
+        let terms: Vec<GroupTerms> = groups.map(GroupTerms::new).collect();
+        let mut sums = [[[0; BLOCK]; tiles::GROUP]; 2];
+        let mut next = blocks.start;
+        while next < blocks.end {
+            let some = next..(next + BLOCKS).min(blocks.end);
+            next = some.end;
+            for (group, terms) in terms.iter().enumerate() {
+                let first = group * tiles::GROUP;
+                let last = (first + tiles::GROUP).min(self.queries.len());
+                let kept = &mut kept[first..last];
+                let own = &self.queries[first..last];
+                for block in some.clone().step_by(2) {
+                    let pair = [block, (block + 1).min(some.end - 1)];
+                    self.codes.tile_sums(tiles, queries, group, pair, &mut sums);
+                    let count = pair[1] - block + 1;
+                    for (sums, &block) in sums.iter().zip(&pair[..count]) {
+                        self.offer_tile(block, sums, terms, own, kept);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Offers the rows of a block that reach the thresholds of a group's queries.
+    #[cfg(target_arch = "x86_64")]
+    fn offer_tile(
+        &self,
+        block: usize,
+        sums: &Sums,
+        terms: &GroupTerms,
+        queries: &[QueryCodes],
+        kept: &mut [Kept],
+    ) {
+        let mut thresholds = [f32::INFINITY; tiles::GROUP];
+        for (threshold, kept) in thresholds.iter_mut().zip(&*kept) {
+            *threshold = kept.threshold;
+        }
+        let codes = self.codes;
+        let rows = codes.rows(block);
+        let reached = codes.reached_by_sums(block, sums, terms, &thresholds);
+        for (number, (query, kept)) in queries.iter().zip(kept).enumerate() {
+            let mut reached = reached[number];
+            while reached != 0 {
+                let lane = reached.trailing_zeros() as usize;
+                reached &= reached - 1;
+                let row = rows.start + lane;
+                let (lower, upper) = codes.row_bounds(row, sums[number][lane], query);
+                self.offer_row(row, rows.end, lower, upper, kept);
+            }
+        }
     }
 
     fn pass_group<const N: usize>(
@@ -121,8 +184,7 @@ impl<'a> Sieve<'a> {
     ) {
         let thresholds = std::array::from_fn(|number| kept[number].threshold);
         let mut bounds = [[Bounds::default(); N]; B];
-        let codes = &self.rows.codes;
-        let reached = codes.bounds(first, queries, thresholds, &mut bounds);
+        let reached = self.codes.bounds(first, queries, thresholds, &mut bounds);
         for (index, reached) in reached.iter().enumerate() {
             for (number, &reached) in reached.iter().enumerate() {
                 if reached != 0 {
@@ -135,16 +197,21 @@ impl<'a> Sieve<'a> {
 
     /// Offers the rows of a block that are marked in `reached`.
     fn offer(&self, block: usize, mut reached: u16, bounds: &Bounds, kept: &mut Kept) {
-        let rows = self.rows.codes.rows(block);
+        let rows = self.codes.rows(block);
         while reached != 0 {
             let lane = reached.trailing_zeros() as usize;
             reached &= reached - 1;
-            let row = rows.start + lane;
             let (lower, upper) = (bounds.lower[lane], bounds.upper[lane]);
-            // The threshold may have risen, and the last block has rows that are none.
-            if upper >= kept.threshold && row < rows.end && self.rows.allows(self.allowed, row) {
-                kept.offer(lower, upper, self.rows.ranks[row], row);
-            }
+            self.offer_row(rows.start + lane, rows.end, lower, upper, kept);
+        }
+    }
+
+    /// Offers a row that reached the threshold; it may have risen since, and the last block has rows
+    /// that are none.
+    #[inline]
+    fn offer_row(&self, row: usize, end: usize, lower: f32, upper: f32, kept: &mut Kept) {
+        if upper >= kept.threshold && row < end && self.rows.allows(self.allowed, row) {
+            kept.offer(lower, upper, self.rows.ranks[row], row);
         }
     }
 }
@@ -171,9 +238,7 @@ impl Kept {
     }
 
     fn join(&mut self, other: Self) {
-        for candidate in other.lower.heap {
-            self.lower.offer(candidate);
-        }
+        self.lower.join(other.lower);
         self.candidates.extend(other.candidates);
         self.threshold = self.lower.worst().unwrap_or(f32::NEG_INFINITY);
     }

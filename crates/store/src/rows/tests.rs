@@ -87,3 +87,42 @@ fn only_vectors_off_unit_length_are_scaled() {
     assert_eq!(unit(&[f32::MAX, 0.0]).unwrap(), Some(vec![1.0, 0.0]));
     assert_eq!(unit(&[1e-45, 0.0]).unwrap(), Some(vec![1.0, 0.0]));
 }
+
+/// Of unit length, with an exact code and scores that are exact in any order of summation.
+fn sixteenths(random: &mut Random, dimensions: usize) -> Vec<f32> {
+    let mut values = vec![0.0; dimensions];
+    let mut left = 16;
+    while left > 0 {
+        let place = random.below(dimensions);
+        if values[place] == 0.0 {
+            values[place] = if random.below(2) == 0 { 0.25 } else { -0.25 };
+            left -= 1;
+        }
+    }
+    values
+}
+
+#[test]
+fn batches_in_tiles_agree_with_sorting() {
+    const WIDE: usize = 64;
+    let mut random = Random::new(17);
+    // Blocks in pairs, a single one, and one that is not full.
+    for num_rows in [16, 32, 53, 700] {
+        let mut rows = Rows::new(WIDE);
+        for rank in 0..num_rows as u32 {
+            rows.push(sixteenths(&mut random, WIDE), rank);
+        }
+        for num_queries in [3, 4, 31, 33, 70] {
+            let queries: Vec<Vec<f32>> = (0..num_queries)
+                .map(|_| sixteenths(&mut random, WIDE))
+                .collect();
+            let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
+            for allowed in [Allowed::All, Allowed::Ranks(vec![3..9, 20..500])] {
+                let found = rows.search_sieved(2, &queries, 10, &allowed);
+                for (query, found) in queries.iter().zip(found) {
+                    assert_eq!(found, sorted(&rows, query, 10, &allowed));
+                }
+            }
+        }
+    }
+}

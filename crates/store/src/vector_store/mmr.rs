@@ -22,7 +22,9 @@ pub(super) fn search<S: VectorStore + ?Sized>(
         Some(keep) => store.search_where(query, &closest, keep)?,
     };
     let vectors: Vec<&[f32]> = found.iter().map(|f| f.point.vector.as_slice()).collect();
-    let chosen = choose(query, &vectors, request.top_k, request.lambda_mult);
+    let relevance: Vec<f64> = vectors.iter().map(|vector| cosine(query, vector)).collect();
+    let lambda = request.lambda_mult;
+    let chosen = maximal_marginal_relevance(&relevance, &vectors, request.top_k, lambda);
     let mut found: Vec<Option<ScoredPoint>> = found.into_iter().map(Some).collect();
     let mut points: Vec<ScoredPoint> = chosen
         .into_iter()
@@ -37,11 +39,16 @@ pub(super) fn search<S: VectorStore + ?Sized>(
 }
 
 /// The indices of up to `top_k` of `vectors`, in the order in which they are chosen: each time the
-/// one with the most of λ · cosine(query, it) - (1 - λ) · the greatest cosine of it and one chosen
-/// before. The first of equals is taken.
-fn choose(query: &[f32], vectors: &[&[f32]], top_k: usize, lambda: f32) -> Vec<usize> {
+/// one with the most of λ · its relevance - (1 - λ) · the greatest cosine of it and one chosen before
+/// (Carbonell and Goldstein 1998). The first of equals is taken.
+#[must_use]
+pub fn maximal_marginal_relevance(
+    relevance: &[f64],
+    vectors: &[&[f32]],
+    top_k: usize,
+    lambda: f32,
+) -> Vec<usize> {
     let lambda = f64::from(lambda);
-    let relevance: Vec<f64> = vectors.iter().map(|vector| cosine(query, vector)).collect();
     let mut redundancy = vec![f64::NEG_INFINITY; vectors.len()];
     let mut left: Vec<usize> = (0..vectors.len()).collect();
     let mut chosen = Vec::new();
@@ -88,9 +95,13 @@ mod tests {
         let (query, near, same, far): (&[f32], &[f32], &[f32], &[f32]) =
             (&[1.0, 0.0], &[0.9, 0.1], &[1.8, 0.2], &[0.5, -0.9]);
         let vectors = [near, same, far];
-        assert_eq!(choose(query, &vectors, 3, 1.0), [0, 1, 2]);
-        assert_eq!(choose(query, &vectors, 2, 0.0), [0, 2]);
-        assert_eq!(choose(query, &vectors, 9, 0.5), [0, 2, 1]);
-        assert_eq!(choose(query, &[], 2, 0.5), [0usize; 0]);
+        let choose = |vectors: &[&[f32]], top_k, lambda| {
+            let relevance: Vec<f64> = vectors.iter().map(|v| cosine(query, v)).collect();
+            maximal_marginal_relevance(&relevance, vectors, top_k, lambda)
+        };
+        assert_eq!(choose(&vectors, 3, 1.0), [0, 1, 2]);
+        assert_eq!(choose(&vectors, 2, 0.0), [0, 2]);
+        assert_eq!(choose(&vectors, 9, 0.5), [0, 2, 1]);
+        assert_eq!(choose(&[], 2, 0.5), [0usize; 0]);
     }
 }

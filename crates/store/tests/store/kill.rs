@@ -8,13 +8,19 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use wenyi_store::{Collection, Filter, NewDocument, Space};
+use wenyi_store::{CoarseForm, Collection, Filter, GraphOptions, NewDocument, SearchMethod, Space};
 
 use crate::fixtures::{assert_clean, document, options, place};
 use crate::random::Random;
 
 const FILE: &str = "WENYI_STORE_KILL_FILE";
 const START: &str = "WENYI_STORE_KILL_START";
+
+/// Kills in a run of this test, if not the few dozen that a quick one has.
+const KILLS: &str = "WENYI_TEST_KILLS";
+
+/// Kills before a new file is begun, since its making can be killed as well.
+const KILLS_A_FILE: u64 = 8;
 
 /// Long enough that the log is folded into the file every few dozen operations, so that kills
 /// fall into that too.
@@ -29,11 +35,11 @@ fn what_was_acknowledged_survives_kills() {
     println!("WENYI_TEST_SEED={seed}");
     let mut random = Random::new(seed);
     let (mut acknowledged, mut kills_in_an_operation) = (0, 0);
-    for _ in 0..6 {
-        // A new file now and then, since its making can be killed as well.
+    let kills: u64 = env::var(KILLS).map_or(48, |kills| kills.parse().unwrap());
+    for _ in 0..kills.div_ceil(KILLS_A_FILE) {
         let (_folder, path) = place();
         let mut next = 0;
-        for _ in 0..8 {
+        for _ in 0..KILLS_A_FILE {
             let after = random.below(4).pow(3);
             let pause = Duration::from_micros(random.below(8000) as u64);
             let acknowledged_next = next.max(run_and_kill(&path, next, after, pause));
@@ -123,9 +129,13 @@ fn child() {
             .iter()
             .map(|path| new_document(path, number))
             .collect();
-        // Packed rows come and go beside: they are derived, but must never lie.
+        // Packed rows and indexes come and go beside: they are derived, but must never lie.
         if number % 3 == 0 {
             collection.pack().unwrap();
+        }
+        if number % 7 == 6 {
+            // So few rows may be too few for an index, or for a good one.
+            let _ = collection.set_search_method(method(number));
         }
         if documents.is_empty() {
             collection.remove_documents(&removed).unwrap();
@@ -135,6 +145,15 @@ fn child() {
         let mut output = std::io::stdout();
         writeln!(output, "acknowledged {number}").unwrap();
         output.flush().unwrap();
+    }
+}
+
+fn method(number: u64) -> SearchMethod {
+    match number % 4 {
+        0 => SearchMethod::Exact,
+        1 => SearchMethod::Coarse(CoarseForm::Binary),
+        2 => SearchMethod::Coarse(CoarseForm::Leading { dimensions: 3 }),
+        _ => SearchMethod::Graph(GraphOptions::default()),
     }
 }
 

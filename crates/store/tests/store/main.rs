@@ -10,11 +10,13 @@ mod keeps;
 mod text;
 mod conformance;
 mod migrate;
+mod portable;
 mod model;
-mod graph;
+mod index;
 mod packed;
 mod concurrency;
 mod kill;
+mod full_disk;
 mod refuses;
 mod read_only;
 

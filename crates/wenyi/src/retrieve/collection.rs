@@ -95,7 +95,7 @@ pub fn remove_collection(path: &Path) -> Result<bool> {
             _ => return Err(error.into()),
         },
     }
-    for suffix in ["", "-wal", "-shm", "-vectors", "-graph"] {
+    for suffix in ["", "-wal", "-shm", "-vectors", "-index"] {
         let mut file = path.as_os_str().to_owned();
         file.push(suffix);
         match fs::remove_file(&file) {

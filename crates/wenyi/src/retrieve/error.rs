@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::embed::EmbedError;
+use crate::rerank::RerankError;
 
 /// The result of a retrieval operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,6 +30,7 @@ impl Error {
             ErrorKind::Embed(EmbedError::Remote(source)) => source.is_user_error(),
             ErrorKind::Embed(_) | ErrorKind::Cancelled => false,
             ErrorKind::Store(source) => source.is_user_error(),
+            ErrorKind::Rerank(source) => source.is_user_error(),
             ErrorKind::EmptyQuery
             | ErrorKind::OtherModel { .. }
             | ErrorKind::Option { .. }
@@ -46,6 +48,7 @@ impl Error {
             ErrorKind::Embed(EmbedError::Engine(source)) => return source.hint(),
             ErrorKind::Embed(EmbedError::Remote(source)) => return source.hint(),
             ErrorKind::Store(source) => return source.hint(),
+            ErrorKind::Rerank(source) => return source.hint(),
             ErrorKind::OtherModel {
                 expected, received, ..
             } if expected == received => {
@@ -97,6 +100,12 @@ impl From<EmbedError> for Error {
     }
 }
 
+impl From<RerankError> for Error {
+    fn from(source: RerankError) -> Self {
+        ErrorKind::Rerank(source).into()
+    }
+}
+
 impl From<wenyi_store::Error> for Error {
     fn from(source: wenyi_store::Error) -> Self {
         ErrorKind::Store(source).into()
@@ -121,6 +130,9 @@ pub enum ErrorKind {
     /// The collection failed.
     #[error(transparent)]
     Store(wenyi_store::Error),
+    /// The reranker failed.
+    #[error(transparent)]
+    Rerank(RerankError),
     /// The collection's vectors live in another space than the model's.
     #[error(
         "collection `{}` was made with model `{expected}` (weights {expected_weights}), not with \

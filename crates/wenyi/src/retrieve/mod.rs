@@ -26,5 +26,7 @@ pub use self::error::{Error, ErrorKind, Result};
 pub use self::index::{IndexOptions, IndexReport, index};
 pub use self::load::{Document, Kind, LoadOptions, Location, Skip, SkipReason};
 pub use self::migrate::{MigrateReport, migrate};
-pub use self::search::{BestSentence, SearchHit, SearchMode, SearchOptions, SearchResults, search};
+pub use self::search::{
+    BestSentence, SearchHit, SearchMode, SearchOptions, SearchResults, search, search_reranked,
+};
 pub use self::sentences::sentences;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use wenyi::embed::Embedder;
-use wenyi::progress::Progress;
+use wenyi::progress::{Progress, Unit};
 use wenyi::retrieve::{
     ChunkOptions, IndexOptions, IndexReport, index, open_collection, remove_collection,
 };
@@ -242,6 +242,7 @@ impl IndexingArguments {
             let message = format!("{kept} indexed and kept; the same command goes on from there");
             return Err(Stopped { message }.into());
         }
+        keep_index(&collection, progress)?;
         Ok(Indexed {
             collection: file.to_owned(),
             report,
@@ -258,4 +259,13 @@ impl IndexingArguments {
             overlap,
         }
     }
+}
+
+/// Makes the graph of a collection that has grown so large that it pays.
+fn keep_index(collection: &Collection, progress: &dyn Progress) -> anyhow::Result<()> {
+    progress.start("packing the vectors", None, Unit::Items);
+    let kept = collection.maintain();
+    progress.finish();
+    kept?;
+    Ok(())
 }

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use wenyi::retrieve::{SearchHit, SearchMode, SearchOptions, SearchResults, search};
-use wenyi::store::Conditions;
+use wenyi::retrieve::{SearchHit, SearchMode, SearchOptions, SearchResults, search_reranked};
+use wenyi::store::{Conditions, Fusion};
 
 use crate::arguments::{ModelArguments, positive};
 use crate::commands::index::{Indexed, summary};
 use crate::exit::UserError;
+use crate::model;
 use crate::output::place::place;
 use crate::output::style::Style;
 use crate::output::{self, style};
@@ -49,6 +50,26 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "JSON")]
     filter: Option<String>,
 
+    /// Let this model read the question with each of the best passages, and order them anew: a
+    /// reranker that `wenyi models list` shows, a folder, or a provider's, such as
+    /// `cohere:rerank-v3.5`
+    #[arg(long, value_name = "ID|PATH")]
+    rerank: Option<String>,
+
+    /// Choose passages that are unlike each other (maximal marginal relevance): 1 is closeness to
+    /// the question alone, 0 difference alone, 0.5 some of both
+    #[arg(long, value_name = "LAMBDA")]
+    mmr: Option<f32>,
+
+    /// From how many of the closest `--rerank` and `--mmr` choose
+    #[arg(long, value_name = "N", default_value_t = SearchOptions::default().candidates,
+          value_parser = positive)]
+    candidates: usize,
+
+    /// How meaning and words become one order: weighted scores, or reciprocal ranks
+    #[arg(long, value_name = "NAME", value_enum)]
+    fusion: Option<FusionName>,
+
     /// Show whole passages instead of the lines around the best sentence
     #[arg(long)]
     full: bool,
@@ -79,12 +100,32 @@ impl From<Mode> for SearchMode {
     }
 }
 
+/// `--fusion`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FusionName {
+    Weighted,
+    Rrf,
+}
+
+impl From<FusionName> for Fusion {
+    fn from(name: FusionName) -> Self {
+        match name {
+            FusionName::Weighted => Self::default(),
+            FusionName::Rrf => Self::ReciprocalRank {
+                k: 60.0,
+                text_weight: 1.0,
+            },
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   wenyi search docs/ \"how do I use it without a network?\"
   wenyi search docs/ \"怎样在没有网络的机器上使用？\" --top-k 3
   wenyi search notes/ \"travel costs\" --collection notes.db --json
   wenyi search docs/ read_to_string --mode text
+  wenyi search docs/ \"how do I use it offline?\" --rerank bge-reranker-v2-m3
   wenyi search notes.db \"travel costs\" --full";
 
 /// What `--json` prints.
@@ -100,17 +141,24 @@ struct Report<'a> {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let conditions = arguments.filter.as_deref().map(conditions).transpose()?;
     let progress = Terminal::new(arguments.json);
+    let reranker = arguments.rerank.as_deref();
+    let reranker = reranker.map(|name| model::open_reranker(name, &arguments.model, &progress));
+    let reranker = reranker.transpose()?;
     let opened = arguments.question.open(&arguments.model, &progress)?;
     let options = SearchOptions {
         top_k: arguments.top_k,
         mode: arguments.mode.map(Into::into),
         conditions,
         min_score: arguments.min_score,
+        fusion: arguments.fusion.map_or_else(Fusion::default, Into::into),
+        candidates: arguments.candidates,
+        mmr: arguments.mmr,
         ..SearchOptions::default()
     };
     let question = arguments.question.question();
     let embedder = opened.embedder.as_ref();
-    let results = search(embedder, &opened.collection, &question, &options)?;
+    let reranker = reranker.as_deref();
+    let results = search_reranked(embedder, reranker, &opened.collection, &question, &options)?;
     drop(progress);
     if arguments.json {
         return output::json(&Report {

@@ -1,7 +1,7 @@
 //! `wenyi store`: what is in a collection, whether it is sound, how to make it so, and how it goes
 //! elsewhere.
 
-mod graph;
+mod method;
 mod migrate;
 mod points;
 mod transfer;
@@ -32,19 +32,21 @@ enum What {
     Info(FileArguments),
     /// Prove that documents, passages, vectors and text index agree; changes nothing
     Check(FileArguments),
-    /// Make all that is derived anew (text index, packed vectors, graph), then check
+    /// Make all that is derived anew (text index, packed vectors, graph or coarse form), then check
     Repair(FileArguments),
     /// Give back the room of removed documents
     Vacuum(FileArguments),
     /// Make a graph (HNSW) of a large collection's vectors: quicker searches that miss a few hits
-    Graph(graph::GraphArguments),
+    Graph(method::GraphArguments),
+    /// Read a coarse form of a large collection's vectors first: made in seconds, misses a few hits
+    Coarse(method::CoarseArguments),
     /// Embed all passages again with another model; searches go on with the old one until the end
     Migrate(migrate::MigrateArguments),
     /// Copy all points of one store into another; run it again to go on
     Copy(transfer::CopyArguments),
-    /// Write all points of a store as JSON lines
+    /// Write all points of a store, or all documents of a collection, as JSON lines
     Export(transfer::ExportArguments),
-    /// Read points from JSON lines into a store
+    /// Read points or documents from JSON lines into a store or a collection
     Import(transfer::ImportArguments),
 }
 
@@ -65,10 +67,13 @@ Examples:
   wenyi store check notes.db --json
   wenyi store repair notes.db
   wenyi store graph notes.db
+  wenyi store coarse notes.db --binary
   wenyi store migrate notes.db --model bge-m3
   wenyi store copy notes.db qdrant://127.0.0.1:6333/notes
   wenyi store copy memory:dump.json sqlite:points.db
-  wenyi store export sqlite:points.db points.jsonl";
+  wenyi store export sqlite:points.db points.jsonl
+  wenyi store export notes.db notes.jsonl
+  wenyi store import copy.db notes.jsonl";
 
 /// What `info --json` prints.
 #[derive(Serialize)]
@@ -83,7 +88,8 @@ struct Info<'a> {
     text_index: bool,
     /// Vectors that are mapped when the collection is opened; the others are read.
     packed: usize,
-    graph: Option<graph::Graph>,
+    /// What searches go through; none if they are exact.
+    index: Option<method::Index>,
     fingerprint: &'a Value,
     chunking: &'a Value,
 }
@@ -99,12 +105,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let collection = Collection::open_read_only(&file.collection)?;
             report(file, &collection.check()?)
         }
+        What::Repair(file) if points::is_points(&file.collection) => {
+            report(file, &points::open(file)?.repair()?)
+        }
         What::Repair(file) => report(file, &Collection::open(&file.collection)?.repair()?),
         What::Vacuum(file) if points::is_points(&file.collection) => {
             Ok(points::open(file)?.vacuum()?)
         }
         What::Vacuum(file) => vacuum(file),
-        What::Graph(arguments) => graph::run(arguments),
+        What::Graph(arguments) => method::graph(arguments),
+        What::Coarse(arguments) => method::coarse(arguments),
         What::Migrate(arguments) => migrate::run(arguments),
         What::Copy(arguments) => transfer::copy(arguments),
         What::Export(arguments) => transfer::export(arguments),
@@ -126,7 +136,7 @@ fn info(file: &FileArguments) -> anyhow::Result<()> {
         bytes: statistics.num_bytes,
         text_index: collection.has_text_index()?,
         packed: collection.num_packed()?.unwrap_or(0),
-        graph: collection.graph_info()?.map(Into::into),
+        index: collection.index_info()?.map(Into::into),
         fingerprint: &made.space.fingerprint,
         chunking: &made.chunking,
     };
@@ -150,8 +160,8 @@ fn info(file: &FileArguments) -> anyhow::Result<()> {
         ("packed vectors", quantity::grouped(info.packed as u64)),
         (
             "search",
-            match &info.graph {
-                Some(graph) => graph.to_string(),
+            match &info.index {
+                Some(index) => index.to_string(),
                 None => "exact".to_owned(),
             },
         ),

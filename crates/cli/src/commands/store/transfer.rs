@@ -1,17 +1,20 @@
-//! `wenyi store copy | export | import`: points from one store to another, to a file and back.
+//! `wenyi store copy | export | import`: points from one store to another, to a file and back;
+//! collections of documents to a file and back.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use wenyi::progress::Progress;
+use wenyi::progress::{Progress, Unit};
+use wenyi::store::{Collection, ImportReport, is_exported_collection};
 use wenyi::vector_store::{
     self, MemoryStore, StoreOptions, TransferReport, VectorStore, open_or_create_store, open_store,
 };
 
+use super::points;
 use crate::exit::{Stopped, UserError};
 use crate::interrupt;
 use crate::output::{self, quantity};
@@ -43,7 +46,7 @@ pub(super) struct CopyArguments {
 #[derive(Args, Debug)]
 #[command(after_help = URLS)]
 pub(super) struct ExportArguments {
-    /// The store to read
+    /// The store to read, or a collection's file, which is written as documents with their passages
     #[arg(value_name = "STORE")]
     store: String,
 
@@ -55,11 +58,12 @@ pub(super) struct ExportArguments {
 #[derive(Args, Debug)]
 #[command(after_help = URLS)]
 pub(super) struct ImportArguments {
-    /// The store to write to; made if it is not there
+    /// The store to write to, or the collection's file if documents are read; made if it is not there
     #[arg(value_name = "STORE")]
     store: String,
 
-    /// One point a line: `{"id", "vector", "text", "payload"}`; standard input if left out
+    /// One point a line: `{"id", "vector", "text", "payload"}`, or what was exported of a collection;
+    /// standard input if left out
     #[arg(value_name = "FILE.jsonl")]
     file: Option<PathBuf>,
 
@@ -124,6 +128,9 @@ pub(super) fn copy(arguments: &CopyArguments) -> anyhow::Result<()> {
 
 pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
     interrupt::listen();
+    if let Some(collection) = collection_at(&arguments.store)? {
+        return export_documents(&collection, arguments);
+    }
     let from = open_store(&arguments.store)?;
     let progress = Terminal::new(false);
     match &arguments.file {
@@ -154,6 +161,15 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
         }
         None => Box::new(io::stdin().lock()),
     };
+    let mut first = String::new();
+    input
+        .read_line(&mut first)
+        .context("cannot read the lines")?;
+    let is_collection = is_exported_collection(&first);
+    let mut input = BufReader::new(first.as_bytes()).chain(input);
+    if is_collection {
+        return import_documents(&mut input, &progress, arguments);
+    }
     let mut target = None;
     let open = |dimensions| {
         let options = StoreOptions {
@@ -163,11 +179,79 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
         let opened = Target::open(&arguments.store, &options)?;
         Ok(Arc::clone(&target.insert(opened).store))
     };
-    let report = vector_store::import(&mut *input, open, &progress)?;
+    let report = vector_store::import(&mut input, open, &progress)?;
     if let Some(target) = target {
         target.close()?;
     }
     finish(&progress, report, arguments.json)
+}
+
+/// The collection of documents whose file this is.
+fn collection_at(store: &str) -> anyhow::Result<Option<Collection>> {
+    let path = Path::new(store);
+    if !path.is_file() || points::is_points(path) {
+        return Ok(None);
+    }
+    Ok(Some(Collection::open_read_only(path)?))
+}
+
+fn export_documents(collection: &Collection, arguments: &ExportArguments) -> anyhow::Result<()> {
+    let progress = Terminal::new(false);
+    let count = collection.statistics()?.num_documents;
+    progress.start("exporting", Some(count), Unit::Items);
+    let mut goes_on = || {
+        progress.advance(1);
+        !progress.is_cancelled()
+    };
+    let exported = match &arguments.file {
+        Some(path) => {
+            let file =
+                File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
+            let count = collection.export(&mut BufWriter::new(file), &mut goes_on);
+            progress.finish();
+            writeln!(
+                io::stderr(),
+                "{} written",
+                quantity::counted(count?, "document")
+            )?;
+            Ok(())
+        }
+        None => {
+            let stdout = io::stdout().lock();
+            let count = collection.export(&mut BufWriter::new(stdout), &mut goes_on);
+            progress.finish();
+            count.map(drop)
+        }
+    };
+    exported?;
+    stopped(&progress)
+}
+
+fn import_documents(
+    input: &mut dyn BufRead,
+    progress: &Terminal,
+    arguments: &ImportArguments,
+) -> anyhow::Result<()> {
+    if let Some((scheme, _)) = arguments.store.split_once(':') {
+        let message = format!("documents are read into a collection's file, not into `{scheme}:`");
+        let error = UserError::new(message);
+        return Err(error.with_hint("name a file: `notes.db`").into());
+    }
+    progress.start("importing", None, Unit::Items);
+    let report = Collection::import(&arguments.store, input, &mut || !progress.is_cancelled());
+    progress.finish();
+    stopped(progress)?;
+    let ImportReport { written, unchanged } = report?;
+    if arguments.json {
+        return output::json(&serde_json::json!({"written": written, "unchanged": unchanged}));
+    }
+    writeln!(
+        io::stdout().lock(),
+        "{} written, {} there already",
+        quantity::counted(written, "document"),
+        quantity::grouped(unchanged),
+    )?;
+    Ok(())
 }
 
 fn finish(progress: &Terminal, report: TransferReport, json: bool) -> anyhow::Result<()> {

@@ -1,13 +1,13 @@
 //! Makes a graph, by Malkov and Yashunin (2016): each row is searched for among those before it and
 //! linked to the best of what is found.
 
-use std::num::NonZero;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::bytes::ByteRows;
 use super::walk::{Found, Ground, Links, Walk};
+use super::{Earlier, Work};
 use crate::rows::Rows;
 
 /// Nodes that are linked by one thread: with so few, most searches would meet nodes that are being
@@ -64,18 +64,27 @@ impl Links for Builder<'_> {
 }
 
 impl<'a> Builder<'a> {
-    /// Links all rows.
-    pub(super) fn run(bytes: &'a ByteRows, num_rows: usize, options: GraphOptions) -> Self {
+    /// Links all rows, beginning with the links of an earlier graph; `None` if the work was stopped.
+    pub(super) fn run(
+        bytes: &'a ByteRows,
+        num_rows: usize,
+        options: GraphOptions,
+        earlier: Option<&Earlier<'_>>,
+        work: Work<'_>,
+    ) -> Option<Self> {
         let m = options.m;
+        let mut levels: Vec<usize> = (0..num_rows as u64).map(|row| level(row, m)).collect();
+        for (old, new) in earlier.into_iter().flat_map(Earlier::kept) {
+            levels[new as usize] = earlier.map_or(0, |earlier| earlier.graph.level(old));
+        }
         let mut offsets = Vec::with_capacity(num_rows + 1);
         let mut end = 0;
-        for row in 0..num_rows as u64 {
+        for level in &levels {
             offsets.push(end);
-            end += (level(row, m) * (1 + m)) as u32;
+            end += (level * (1 + m)) as u32;
         }
         offsets.push(end);
         let zeros = |len: usize| (0..len).map(|_| AtomicU32::new(0)).collect();
-        let first_level = level(0, m);
         let builder = Self {
             bytes,
             m,
@@ -84,37 +93,111 @@ impl<'a> Builder<'a> {
             upper: zeros(end as usize),
             offsets,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
-            entry: Mutex::new((0, first_level)),
+            entry: Mutex::new((0, levels[0])),
         };
-        builder.insert_all(num_rows);
-        builder
+        let done = match earlier {
+            None => builder.insert_all(num_rows, work),
+            Some(earlier) => builder.take_over(earlier, work) && builder.insert_new(earlier, work),
+        };
+        done.then_some(builder)
     }
 
     pub(super) fn entry(&self) -> (u32, usize) {
         *lock(&self.entry)
     }
 
-    fn insert_all(&self, num_rows: usize) {
-        let next = AtomicUsize::new(1);
-        let insert_up_to = |end: usize| {
-            let mut walk = Walk::new(num_rows);
-            loop {
-                let row = next.fetch_add(1, Ordering::Relaxed);
-                if row >= end {
-                    break;
-                }
-                self.insert(row as u32, &mut walk);
+    fn insert_all(&self, num_rows: usize, work: Work<'_>) -> bool {
+        let first: Vec<u32> = (1..FIRST.min(num_rows) as u32).collect();
+        let rest: Vec<u32> = (FIRST as u32..num_rows as u32).collect();
+        let one = Work { threads: 1, ..work };
+        self.insert_each(&first, one) && self.insert_each(&rest, work)
+    }
+
+    /// Links these rows; false if the work was stopped.
+    fn insert_each(&self, rows: &[u32], work: Work<'_>) -> bool {
+        self.on_each(rows, work, |row, walk| self.insert(row, walk))
+    }
+
+    fn on_each(&self, rows: &[u32], work: Work<'_>, with: impl Fn(u32, &mut Walk) + Sync) -> bool {
+        let next = AtomicUsize::new(0);
+        let run = || {
+            let mut walk = Walk::new(self.offsets.len() - 1);
+            while !work.stop.load(Ordering::Relaxed)
+                && let Some(&row) = rows.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                with(row, &mut walk);
             }
         };
-        insert_up_to(FIRST.min(num_rows));
-        next.store(FIRST, Ordering::Relaxed);
-        let threads = thread::available_parallelism().map_or(1, NonZero::get);
         thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|| insert_up_to(num_rows));
+            for _ in 1..work.threads {
+                scope.spawn(run);
             }
-            insert_up_to(num_rows);
+            run();
         });
+        !work.stop.load(Ordering::Relaxed)
+    }
+
+    /// Takes the links of the rows that stayed. Who has lost some to rows that are gone gets in their
+    /// place the best of what those were linked to.
+    fn take_over(&self, earlier: &Earlier<'_>, work: Work<'_>) -> bool {
+        let kept: Vec<(u32, u32)> = earlier.kept().collect();
+        let highest = kept
+            .iter()
+            .map(|(_, new)| *new)
+            .max_by_key(|&new| self.level(new));
+        if let Some(row) = highest {
+            *lock(&self.entry) = (row, self.level(row));
+        }
+        let mut old_of = vec![u32::MAX; self.offsets.len() - 1];
+        for (old, new) in &kept {
+            old_of[*new as usize] = *old;
+        }
+        let rows: Vec<u32> = kept.into_iter().map(|(_, new)| new).collect();
+        self.on_each(&rows, work, |row, _| {
+            for layer in 0..=self.level(row) {
+                self.take_links(earlier, old_of[row as usize], row, layer);
+            }
+        })
+    }
+
+    fn take_links(&self, earlier: &Earlier<'_>, old: u32, row: u32, layer: usize) {
+        let (mut links, mut others) = (Vec::new(), Vec::new());
+        earlier.graph.links(old, layer, &mut links);
+        let mut stayed: Vec<u32> = Vec::with_capacity(links.len());
+        let mut heirs: Vec<u32> = Vec::new();
+        for link in links {
+            match earlier.new_of(link) {
+                Some(new) => stayed.push(new),
+                None => {
+                    earlier.graph.links(link, layer, &mut others);
+                    heirs.extend(others.iter().filter_map(|&other| earlier.new_of(other)));
+                }
+            }
+        }
+        if !heirs.is_empty() {
+            heirs.extend(&stayed);
+            heirs.sort_unstable();
+            heirs.dedup();
+            heirs.retain(|&heir| heir != row);
+            let own = self.bytes.row(row);
+            let product = |heir| super::bytes::product(own, self.bytes.row(heir));
+            let found = heirs
+                .into_iter()
+                .map(|heir| Found::new(product(heir), heir));
+            let mut found: Vec<Found> = found.collect();
+            found.sort_unstable_by(|a, b| b.cmp(a));
+            stayed = self.choose(&found, self.list(row, layer).len() - 1);
+        }
+        self.set(row, layer, &stayed);
+    }
+
+    fn insert_new(&self, earlier: &Earlier<'_>, work: Work<'_>) -> bool {
+        let mut is_new = vec![true; self.offsets.len() - 1];
+        for (_, new) in earlier.kept() {
+            is_new[new as usize] = false;
+        }
+        let new = (0..is_new.len() as u32).filter(|&row| is_new[row as usize]);
+        self.insert_each(&new.collect::<Vec<_>>(), work)
     }
 
     fn insert(&self, row: u32, walk: &mut Walk) {

@@ -4,7 +4,8 @@
 //! `bytes` has the rows in int8, `walk` goes through a layer, `build` makes the graph. It lies in a
 //! file beside that of the packed rows and is mapped like it: nothing is parsed. It is a graph of
 //! the mapped rows alone. Rows that came later are scanned exactly, rows that left are passed
-//! through, and what is found is scored in f32; so a graph grows old without being wrong.
+//! through, and what is found is scored in f32; so a graph grows old without being wrong. When the
+//! rows are packed again, those that stayed keep their links and only the new ones are searched for.
 //!
 //! Why not a crate: see `bench/store/README.md`, which has the figures.
 
@@ -12,8 +13,10 @@ mod bytes;
 mod walk;
 mod build;
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use self::build::Builder;
 pub use self::build::GraphOptions;
@@ -21,8 +24,7 @@ use self::bytes::{ByteRow, ByteRows};
 use self::walk::{Found, Ground, Links, Walk};
 use super::column::{Column, Section};
 use super::sections::{self, Header, Mapped, bytes_of};
-use super::{Allowed, Best, Candidate, Nearest, Rows};
-use crate::distance::Isa;
+use super::{Allowed, Nearest, Rows, Sample, in_parallel};
 
 /// With the version of the layout.
 const MAGIC: [u8; 8] = *b"WENYIGR1";
@@ -54,6 +56,57 @@ impl GraphInfo {
             m: self.m,
             ef_construction: self.ef_construction,
         }
+    }
+}
+
+thread_local! {
+    /// A thread's walks one after the other: a new one would take its room from the system.
+    static WALK: RefCell<Walk> = RefCell::new(Walk::new(0));
+}
+
+/// How a graph is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work<'a> {
+    pub(crate) threads: usize,
+    /// Set by whoever does not want the graph any more.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+/// The graph of an earlier state of the rows.
+#[derive(Debug)]
+pub(crate) struct Earlier<'a> {
+    graph: &'a Graph,
+    /// The place of each of its rows now; `u32::MAX` if it is gone.
+    places: Vec<u32>,
+}
+
+impl<'a> Earlier<'a> {
+    /// The ids, ascending, of its rows and of those that are there now; no vector has changed under
+    /// its id.
+    pub(crate) fn new(graph: &'a Graph, old_ids: &[i64], ids: &[i64]) -> Self {
+        let place = |id: &i64| ids.binary_search(id).map_or(u32::MAX, |place| place as u32);
+        let places = old_ids.iter().map(place).collect();
+        Self { graph, places }
+    }
+
+    /// True if it can be brought up to date in less time than made anew, and as good.
+    fn is_worth(&self, options: GraphOptions, num_rows: usize) -> bool {
+        let stayed = self.kept().count();
+        self.graph.info.options() == options
+            && self.places.len() == self.graph.info.num_rows
+            && 2 * stayed >= num_rows
+            && 3 * stayed >= 2 * self.places.len()
+    }
+
+    /// The rows that stayed: `(old, new)`.
+    fn kept(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let places = (0..).zip(self.places.iter().copied());
+        places.filter(|(_, new)| *new != u32::MAX)
+    }
+
+    fn new_of(&self, old: u32) -> Option<u32> {
+        let new = self.places.get(old as usize).copied();
+        new.filter(|new| *new != u32::MAX)
     }
 }
 
@@ -92,11 +145,18 @@ impl Links for Graph {
 }
 
 impl Graph {
-    /// Makes a graph of the mapped rows.
-    pub(crate) fn build(rows: &Rows, options: GraphOptions) -> Self {
+    /// Makes a graph of the mapped rows, out of an earlier one if most of it can stay; `None` if the
+    /// work was stopped.
+    pub(crate) fn build(
+        rows: &Rows,
+        options: GraphOptions,
+        earlier: Option<&Earlier<'_>>,
+        work: Work<'_>,
+    ) -> Option<Self> {
+        let earlier = earlier.filter(|earlier| earlier.is_worth(options, rows.base()));
         let bytes = build::bytes_of(rows);
         let num_rows = rows.base();
-        let builder = Builder::run(&bytes, num_rows, options);
+        let builder = Builder::run(&bytes, num_rows, options, earlier, work)?;
         let entry = builder.entry();
         let to_column = |list: Vec<std::sync::atomic::AtomicU32>| {
             let mut column = Column::default();
@@ -111,7 +171,7 @@ impl Graph {
         } = builder;
         let mut offsets = Column::default();
         offsets.extend(starts);
-        Self {
+        Some(Self {
             info: GraphInfo {
                 m: options.m,
                 ef_construction: options.ef_construction,
@@ -124,7 +184,14 @@ impl Graph {
             upper: to_column(upper),
             offsets,
             bytes,
-        }
+        })
+    }
+
+    /// The highest layer of a row.
+    fn level(&self, row: u32) -> usize {
+        let row = row as usize;
+        let ends = self.offsets.get(row..row + 2);
+        ends[1].saturating_sub(ends[0]) as usize / (1 + self.info.m)
     }
 
     pub(crate) fn info(&self) -> GraphInfo {
@@ -134,25 +201,12 @@ impl Graph {
     /// Chooses the smallest `ef_search` whose recall reaches `target` on a sample of the rows, and
     /// notes what it reaches.
     pub(crate) fn tune(&mut self, rows: &Rows, target: f64) {
-        /// Rows whose neighbours are looked for: enough for a recall to two digits.
-        const SAMPLE: usize = 256;
-        const TOP_K: usize = 10;
-        let step = (rows.base() / SAMPLE).max(1);
-        let sample = (0..rows.base())
-            .step_by(step)
-            .filter(|&row| rows.is_live(row));
-        let queries: Vec<&[f32]> = sample.map(|row| rows.row(row)).collect();
-        let exact = rows.search_exact(&queries, TOP_K, &Allowed::All);
+        let sample = Sample::of(rows);
         for ef_search in [24, 32, 48, 64, 96, 128, 192, 256, 384, 512] {
             self.info.ef_search = ef_search;
-            let (mut hits, mut wanted) = (0, 0);
-            for (query, exact) in queries.iter().zip(&exact) {
-                let found = self.search(rows, query, TOP_K, 1.0, &Allowed::All);
-                let is_found = |(_, row): &&(f32, usize)| found.iter().any(|(_, r)| r == row);
-                hits += exact.iter().filter(is_found).count();
-                wanted += exact.len();
-            }
-            let recall = hits as f64 / wanted.max(1) as f64;
+            let search =
+                |query: &&[f32]| self.search(rows, query, Sample::TOP_K, 1.0, &Allowed::All);
+            let recall = sample.recall(&in_parallel(&sample.queries, &search));
             self.info.recall_at_10 = (recall * MILLION).floor() / MILLION;
             if self.info.recall_at_10 >= target {
                 break;
@@ -180,7 +234,21 @@ impl Graph {
             scale,
             sum,
         };
-        let mut walk = Walk::new(self.info.num_rows);
+        WALK.with_borrow_mut(|walk| {
+            walk.reach(self.info.num_rows);
+            self.walk(walk, rows, query, packed, (top_k, ef), allowed)
+        })
+    }
+
+    fn walk(
+        &self,
+        walk: &mut Walk,
+        rows: &Rows,
+        query: &[f32],
+        packed: ByteRow<'_>,
+        (top_k, ef): (usize, usize),
+        allowed: &Allowed,
+    ) -> Nearest {
         let ground = Ground {
             graph: self,
             bytes: &self.bytes,
@@ -195,14 +263,7 @@ impl Graph {
         let found = walk.layer(ground, &from, 0, ef, wanted);
         let behind = (rows.base()..rows.len()).filter(|&row| rows.allows(allowed, row));
         let found = found.into_iter().map(|found: Found| found.row() as usize);
-        let isa = Isa::best();
-        let mut best = Best::new(top_k);
-        for row in found.chain(behind) {
-            let [score] = isa.dots(rows.row(row), [query]);
-            let rank = rows.ranks[row];
-            best.offer(Candidate { score, rank, row });
-        }
-        best.into_nearest()
+        rows.best_of(query, top_k, found.chain(behind))
     }
 
     /// Writes the graph of the packed rows with this token to `path`.

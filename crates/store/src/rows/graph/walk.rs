@@ -68,6 +68,8 @@ impl<L> Ground<'_, L> {
 pub(super) struct Walk {
     /// A bit for each row that was met.
     met: Vec<u64>,
+    /// Which words of `met` are not zero: few, so that clearing them costs less than clearing all.
+    touched: Vec<u32>,
     links: Vec<u32>,
     scores: Vec<f32>,
 }
@@ -76,6 +78,7 @@ impl Walk {
     pub(super) fn new(num_rows: usize) -> Self {
         Self {
             met: vec![0; num_rows.div_ceil(64)],
+            touched: Vec::new(),
             links: Vec::new(),
             scores: Vec::new(),
         }
@@ -83,9 +86,26 @@ impl Walk {
 
     fn is_new(&mut self, row: u32) -> bool {
         let (word, bit) = (row as usize / 64, 1 << (row % 64));
-        let is_new = self.met[word] & bit == 0;
-        self.met[word] |= bit;
-        is_new
+        let before = self.met[word];
+        if before == 0 {
+            self.touched.push(word as u32);
+        }
+        self.met[word] = before | bit;
+        before & bit == 0
+    }
+
+    fn forget(&mut self) {
+        for word in self.touched.drain(..) {
+            self.met[word as usize] = 0;
+        }
+    }
+
+    /// Room for so many rows.
+    pub(super) fn reach(&mut self, num_rows: usize) {
+        let words = num_rows.div_ceil(64);
+        if self.met.len() < words {
+            self.met.resize(words, 0);
+        }
     }
 
     /// About the `ef` rows of a layer closest to `query` that are `wanted`, best first. Rows that
@@ -98,7 +118,7 @@ impl Walk {
         ef: usize,
         wanted: impl Fn(u32) -> bool,
     ) -> Vec<Found> {
-        self.met.fill(0);
+        self.forget();
         let mut ahead: BinaryHeap<Found> = BinaryHeap::new();
         let mut best: BinaryHeap<Reverse<Found>> = BinaryHeap::with_capacity(ef + 1);
         for found in from {

@@ -75,6 +75,25 @@ impl SqliteDatabase {
         })
     }
 
+    /// Makes anew what is derived of the points (SQLite's own indexes and the files of packed rows);
+    /// then says what [`SqliteDatabase::check`] still finds. Points and vectors are never touched.
+    ///
+    /// # Errors
+    ///
+    /// If the file is too damaged to be read, or cannot be written.
+    pub fn repair(&self) -> Result<CheckReport> {
+        {
+            let writer = lock(&self.file.writer);
+            writer
+                .execute_batch("REINDEX")
+                .map_err(|error| self.file.at(error))?;
+        }
+        for name in self.collections()? {
+            self.collection(&name)?.forget_packed()?;
+        }
+        self.check()
+    }
+
     /// Writes the file anew without the room that removed points left in it.
     ///
     /// # Errors

@@ -77,6 +77,23 @@ impl SqliteStore {
         self.pack_rows(&mut packed)
     }
 
+    /// Removes the file of packed rows; the next search reads the points, and packs them again if that
+    /// pays.
+    pub(super) fn forget_packed(&self) -> Result<()> {
+        let mut packed = lock(&self.packed);
+        self.file.write(|connection| {
+            let delete = || -> rusqlite::Result<()> {
+                connection.execute_batch(TABLE)?;
+                let delete = "DELETE FROM derived WHERE collection = ?1";
+                connection.execute(delete, [self.id]).map(drop)
+            };
+            delete().map_err(|error| self.file.at(error))
+        })?;
+        remove(&self.file, self.id);
+        *packed = Packed::new(self.dimensions);
+        Ok(())
+    }
+
     /// Packs if most of the rows had to be read from SQLite. What goes wrong is left for the next
     /// time: the rows are there.
     pub(super) fn pack_if_it_pays(&self, packed: &mut Packed) {

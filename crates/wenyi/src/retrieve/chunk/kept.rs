@@ -26,6 +26,15 @@ pub(in crate::retrieve) fn embedding_text(
     Ok(text.to_owned())
 }
 
+/// All titles that the text does not show, then the text: for a model that reads much more than an
+/// embedder.
+pub(in crate::retrieve) fn text_below_titles(heading_path: &[String], text: &str) -> String {
+    match &heading_path[..heading_path.len() - num_shown(heading_path, text)] {
+        [] => text.to_owned(),
+        above => format!("{}\n{text}", above.join(PATH_SEPARATOR)),
+    }
+}
+
 /// How many of the innermost titles the text shows: a section's first passage begins with one.
 fn num_shown(heading_path: &[String], text: &str) -> usize {
     let first_line = text.lines().next().unwrap_or_default();

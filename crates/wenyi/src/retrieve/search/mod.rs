@@ -2,6 +2,7 @@
 //! words that question and passage share.
 
 mod best_sentence;
+mod order;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use super::load::{Location, Places};
 use super::words::Words;
 use super::{ErrorKind, Result};
 use crate::embed::Embedder;
+use crate::rerank::Reranker;
 
 /// What question and passages are compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +46,12 @@ pub struct SearchOptions {
     pub conditions: Option<Conditions>,
     /// Only passages with at least this cosine; with at least this BM25 in a search by words.
     pub min_score: Option<f32>,
+    /// How many of the closest passages a reranker reads, or are chosen from for the sake of
+    /// variety.
+    pub candidates: usize,
+    /// λ of maximal marginal relevance, 0 to 1: each further passage is to be close to the question
+    /// and unlike those before it; 1 is closeness alone. `None` leaves the order as it is.
+    pub mmr: Option<f32>,
     /// Find the best sentence of each passage, which costs one more call of the model.
     pub best_sentence: bool,
 }
@@ -57,6 +65,8 @@ impl Default for SearchOptions {
             path_prefix: None,
             conditions: None,
             min_score: None,
+            candidates: 50,
+            mmr: None,
             best_sentence: true,
         }
     }
@@ -71,6 +81,8 @@ pub struct SearchResults {
     pub model: String,
     /// What was compared.
     pub mode: SearchMode,
+    /// The name of the model that ordered the best of them anew, if one did.
+    pub reranker: Option<String>,
     /// The passages, best first.
     pub hits: Vec<SearchHit>,
     /// How long it took.
@@ -95,12 +107,14 @@ pub struct SearchHit {
     /// The headings above it, outermost first.
     pub heading_path: Vec<String>,
     /// What the passages are ordered by: greater is closer. The cosine in a dense search, BM25 in
-    /// one by words, their fusion in a hybrid one.
+    /// one by words, their fusion in a hybrid one; the relevance if a reranker ordered them.
     pub score: f32,
     /// Cosine of question and passage, unless the search was by words alone.
     pub cosine: Option<f32>,
     /// BM25 of the question's words in the passage, if it has any and they were looked for.
     pub bm25: Option<f32>,
+    /// Relevance to the question by the reranker, if there was one.
+    pub relevance: Option<f32>,
     /// The passage.
     pub text: String,
     /// The sentence that comes nearest to the question.
@@ -153,74 +167,130 @@ pub struct Place {
 ///
 /// # Errors
 ///
-/// If the question is empty or longer than the model takes, the collection was made with another
-/// model, or the model or the collection fails.
+/// If the question is empty or longer than the model takes, an option is out of its range, the
+/// collection was made with another model, or the model or the collection fails.
 pub fn search(
     embedder: &dyn Embedder,
     collection: &Collection,
     query: &str,
     options: &SearchOptions,
 ) -> Result<SearchResults> {
+    search_reranked(embedder, None, collection, query, options)
+}
+
+/// [`search`] whose best passages are ordered anew by a reranker, which reads the question together
+/// with each of them.
+///
+/// # Errors
+///
+/// As [`search`]; also if the reranker fails.
+pub fn search_reranked(
+    embedder: &dyn Embedder,
+    reranker: Option<&dyn Reranker>,
+    collection: &Collection,
+    query: &str,
+    options: &SearchOptions,
+) -> Result<SearchResults> {
     let started = Instant::now();
     let query = query.trim();
-    if query.is_empty() {
-        return Err(ErrorKind::EmptyQuery.into());
-    }
-    if options.top_k == 0 {
-        let (value, expected) = ("0".into(), "at least 1".into());
-        return Err(ErrorKind::Option {
-            option: "top_k",
-            value,
-            expected,
-        }
-        .into());
-    }
+    check(query, options)?;
     expect_same_space(collection, embedder.fingerprint())?;
     let vector = embedder.embed_query(query)?;
-    let (found, mode) = match (options.mode, closest(collection, query, &vector, options)) {
-        (None, Err(error)) if error.is_without_text_index() => {
-            let options = SearchOptions {
-                mode: Some(SearchMode::Dense),
-                ..options.clone()
-            };
-            let found = closest(collection, query, &vector, &options)?;
-            (found, SearchMode::Dense)
-        }
-        (mode, found) => (found?, mode.unwrap_or(SearchMode::Hybrid)),
-    };
+    let (found, mode) = candidates(collection, query, &vector, reranker.is_some(), options)?;
+    let found = order::choose(reranker, collection, query, mode, found, options)?;
 
     let words = Words::of(query);
     let sentences = if options.best_sentence {
-        best_sentence::find(embedder, &vector, found.iter().map(|(hit, _)| hit))?
+        best_sentence::find(embedder, &vector, found.iter().map(|found| &found.hit))?
     } else {
         vec![None; found.len()]
     };
     let hits = found
         .into_iter()
         .zip(sentences)
-        .map(|((hit, also_in), best_sentence)| SearchHit {
-            location: location(&hit),
-            places: Places::from_metadata(&hit.document.document.metadata),
-            path: hit.document.document.path.into(),
-            first_line: hit.chunk.first_line,
-            last_line: hit.chunk.last_line,
-            bytes: hit.chunk.span,
-            heading_path: hit.chunk.heading_path,
-            score: hit.score,
-            cosine: hit.cosine,
-            bm25: hit.bm25,
-            matches: words.matches(&hit.chunk.text),
-            text: hit.chunk.text,
-            best_sentence,
-            also_in,
-        });
+        .map(|(found, best_sentence)| to_search_hit(found, best_sentence, &words));
     Ok(SearchResults {
         query: query.to_owned(),
         model: embedder.fingerprint().model.clone(),
         mode,
+        reranker: reranker.map(|reranker| reranker.name().to_owned()),
         hits: hits.collect(),
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+fn check(query: &str, options: &SearchOptions) -> Result<()> {
+    if query.is_empty() {
+        return Err(ErrorKind::EmptyQuery.into());
+    }
+    let out_of_range = |option, value: String, expected: &str| {
+        let expected = expected.into();
+        Err(ErrorKind::Option {
+            option,
+            value,
+            expected,
+        }
+        .into())
+    };
+    if options.top_k == 0 {
+        return out_of_range("top_k", "0".into(), "at least 1");
+    }
+    match options.mmr {
+        Some(lambda) if !(0.0..=1.0).contains(&lambda) => {
+            out_of_range("mmr", lambda.to_string(), "0 to 1")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The passages to choose from, best first, and what was compared.
+fn candidates(
+    collection: &Collection,
+    query: &str,
+    vector: &[f32],
+    is_reranked: bool,
+    options: &SearchOptions,
+) -> Result<(Vec<Found>, SearchMode)> {
+    let mut options = options.clone();
+    if is_reranked || options.mmr.is_some() {
+        options.top_k = options.top_k.max(options.candidates);
+    }
+    match (options.mode, closest(collection, query, vector, &options)) {
+        (None, Err(error)) if error.is_without_text_index() => {
+            options.mode = Some(SearchMode::Dense);
+            let found = closest(collection, query, vector, &options)?;
+            Ok((found, SearchMode::Dense))
+        }
+        (mode, found) => Ok((found?, mode.unwrap_or(SearchMode::Hybrid))),
+    }
+}
+
+/// A passage with the places of its copies.
+struct Found {
+    hit: Hit,
+    also_in: Vec<Place>,
+    relevance: Option<f32>,
+}
+
+fn to_search_hit(found: Found, best_sentence: Option<BestSentence>, words: &Words) -> SearchHit {
+    let hit = found.hit;
+    SearchHit {
+        location: location(&hit),
+        places: Places::from_metadata(&hit.document.document.metadata),
+        path: hit.document.document.path.into(),
+        first_line: hit.chunk.first_line,
+        last_line: hit.chunk.last_line,
+        bytes: hit.chunk.span,
+        heading_path: hit.chunk.heading_path,
+        score: found.relevance.unwrap_or(hit.score),
+        cosine: hit.cosine,
+        bm25: hit.bm25,
+        relevance: found.relevance,
+        matches: words.matches(&hit.chunk.text),
+        text: hit.chunk.text,
+        best_sentence,
+        also_in: found.also_in,
+    }
 }
 
 /// The best hits without repetitions, each with the places of its copies.
@@ -229,7 +299,7 @@ fn closest(
     query: &str,
     vector: &[f32],
     options: &SearchOptions,
-) -> Result<Vec<(Hit, Vec<Place>)>> {
+) -> Result<Vec<Found>> {
     let filter = Filter {
         path_prefix: options.path_prefix.clone(),
         conditions: options.conditions.clone(),
@@ -261,16 +331,18 @@ fn closest(
 /// Beyond this many candidates, what is left is taken to be copies.
 const MOST_CANDIDATES: usize = 10_000;
 
-fn without_repetitions(hits: impl Iterator<Item = Hit>, top_k: usize) -> Vec<(Hit, Vec<Place>)> {
-    let mut distinct: Vec<(Hit, Vec<Place>)> = Vec::new();
+fn without_repetitions(hits: impl Iterator<Item = Hit>, top_k: usize) -> Vec<Found> {
+    let mut distinct: Vec<Found> = Vec::new();
     for hit in hits {
-        if let Some((_, also_in)) = distinct
-            .iter_mut()
-            .find(|(d, _)| d.chunk.text == hit.chunk.text)
-        {
-            also_in.push(place(&hit));
-        } else if distinct.len() < top_k && !distinct.iter().any(|(d, _)| mostly_covers(d, &hit)) {
-            distinct.push((hit, Vec::new()));
+        let same = |found: &&mut Found| found.hit.chunk.text == hit.chunk.text;
+        if let Some(found) = distinct.iter_mut().find(same) {
+            found.also_in.push(place(&hit));
+        } else if distinct.len() < top_k && !distinct.iter().any(|d| mostly_covers(&d.hit, &hit)) {
+            distinct.push(Found {
+                hit,
+                also_in: Vec::new(),
+                relevance: None,
+            });
         }
     }
     distinct

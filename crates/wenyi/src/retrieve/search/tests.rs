@@ -148,7 +148,7 @@ fn a_passage_inside_a_better_one_takes_no_place() {
     ];
     let kept: Vec<String> = without_repetitions(hits.into_iter(), 9)
         .into_iter()
-        .map(|(hit, _)| hit.chunk.text)
+        .map(|found| found.hit.chunk.text)
         .collect();
     assert_eq!(kept, ["a", "repeats a little", "elsewhere"]);
 }
@@ -200,4 +200,86 @@ fn filters_and_floors_hold_and_an_empty_collection_answers_nothing() {
     let (_folder, embedder, collection) = indexed(&[("empty.rs", "")]);
     let results = search(&embedder, &collection, "rice", &SearchOptions::default()).unwrap();
     assert_eq!(results.hits, []);
+}
+
+/// Counts how often a passage says `bright`.
+struct Bright;
+
+impl Reranker for Bright {
+    fn name(&self) -> &str {
+        "bright"
+    }
+
+    fn rerank(
+        &self,
+        _: &str,
+        documents: &[&str],
+    ) -> std::result::Result<crate::rerank::Ranking, crate::rerank::RerankError> {
+        let count = |text: &&str| text.matches("bright").count() as f32;
+        Ok(crate::rerank::Ranking {
+            scores: documents.iter().map(count).collect(),
+            total_tokens: None,
+        })
+    }
+}
+
+#[test]
+fn a_reranker_orders_the_candidates_anew() {
+    let (_folder, embedder, collection) = indexed(&[
+        ("a.md", "The moon of the night."),
+        ("b.md", "The moon is bright, bright, bright."),
+        ("c.md", "# bright\n\nThe moon is bright."),
+    ]);
+    let options = SearchOptions {
+        top_k: 2,
+        ..SearchOptions::default()
+    };
+    let plain = search(&embedder, &collection, "moon of the night", &options).unwrap();
+    assert_eq!(names(&plain)[0], "a.md");
+    assert_eq!((plain.reranker, plain.hits[0].relevance), (None, None));
+    let results = search_reranked(
+        &embedder,
+        Some(&Bright),
+        &collection,
+        "moon of the night",
+        &options,
+    );
+    let results = results.unwrap();
+    // What was third is among the candidates, and a heading is read with its passage.
+    assert_eq!(names(&results), ["b.md", "c.md"]);
+    assert_eq!(results.reranker.as_deref(), Some("bright"));
+    let scores: Vec<_> = results
+        .hits
+        .iter()
+        .map(|hit| (hit.score, hit.relevance))
+        .collect();
+    assert_eq!(scores, [(3.0, Some(3.0)), (2.0, Some(2.0))]);
+    assert!(results.hits[0].cosine.is_some());
+}
+
+#[test]
+fn variety_takes_what_is_unlike_what_came_before() {
+    let (_folder, embedder, collection) = indexed(&[
+        ("a.md", "bright moon night river"),
+        ("b.md", "bright moon night mountain"),
+        ("c.md", "bright cooking rice"),
+    ]);
+    let find = |mode, mmr| {
+        let options = SearchOptions {
+            top_k: 2,
+            mode: Some(mode),
+            mmr,
+            ..SearchOptions::default()
+        };
+        search(&embedder, &collection, "bright moon night", &options)
+    };
+    for mode in [SearchMode::Dense, SearchMode::Hybrid] {
+        assert_eq!(names(&find(mode, None).unwrap()), ["a.md", "b.md"]);
+        assert_eq!(names(&find(mode, Some(1.0)).unwrap()), ["a.md", "b.md"]);
+        assert_eq!(names(&find(mode, Some(0.2)).unwrap()), ["a.md", "c.md"]);
+    }
+    for lambda in [-0.1, 1.5, f32::NAN] {
+        let error = find(SearchMode::Dense, Some(lambda)).unwrap_err();
+        assert!(error.to_string().contains("mmr"), "{error}");
+    }
 }
