@@ -15,6 +15,7 @@ mod lookup;
 mod sampler;
 mod grammar;
 mod constraint;
+mod circles;
 mod text;
 mod generate;
 mod score;

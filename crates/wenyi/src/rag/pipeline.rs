@@ -334,6 +334,7 @@ impl Writing<'_> {
         let flow = on_event(RagEvent::Text {
             text: &piece,
             claim: Some(&claim),
+            by: AnsweredBy::Model,
         });
         self.claims.push(claim);
         Ok(flow.is_continue())
@@ -357,6 +358,7 @@ impl Writing<'_> {
         let flow = on_event(RagEvent::Text {
             text: &text,
             claim: None,
+            by: AnsweredBy::Model,
         });
         flow.is_continue()
     }
@@ -399,7 +401,11 @@ impl Answer {
         self.text = text.to_owned();
         self.claims.clear();
         // The answer is whole; there is nothing left to end.
-        let _ = on_event(RagEvent::Text { text, claim: None });
+        let _ = on_event(RagEvent::Text {
+            text,
+            claim: None,
+            by: AnsweredBy::Nobody,
+        });
         self
     }
 
@@ -422,6 +428,7 @@ impl Answer {
             let flow = on_event(RagEvent::Text {
                 text: &piece,
                 claim: Some(&claim),
+                by: AnsweredBy::Quotes,
             });
             self.claims.push(claim);
             if flow.is_break() {

@@ -9,18 +9,18 @@ use crate::output::wrap::wrap;
 
 /// Prints in the question's language: whoever asks in Chinese is told in Chinese.
 #[derive(Clone, Copy)]
-pub(super) struct Show {
+pub(crate) struct Show {
     style: Style,
     language: Language,
 }
 
 impl Show {
-    pub(super) fn new(style: Style, language: Language) -> Self {
+    pub(crate) fn new(style: Style, language: Language) -> Self {
         Self { style, language }
     }
 
     /// The quotes with their places, or that there are none.
-    pub(super) fn evidence(self, found: &Evidence) -> String {
+    pub(crate) fn evidence(self, found: &Evidence) -> String {
         let mut text = String::new();
         match found.support {
             Support::None => text.push_str(&self.not_in_these_documents(found)),
@@ -80,7 +80,7 @@ impl Show {
     }
 
     /// The next part of the answer; what the passages do not support is marked.
-    pub(super) fn text(self, text: &str, claim: Option<&Claim>) -> String {
+    pub(crate) fn text(self, text: &str, claim: Option<&Claim>) -> String {
         match claim {
             Some(claim) if claim.support == Support::None => {
                 let mark = self.style.error("[?]");
@@ -91,7 +91,7 @@ impl Show {
     }
 
     /// What is to be known of an answer, behind it.
-    pub(super) fn end(self, answer: &Answer) -> String {
+    pub(crate) fn end(self, answer: &Answer) -> String {
         let mut lines = Vec::new();
         let is_unsupported = |claim: &Claim| claim.support == Support::None;
         if answer.answered_by == AnsweredBy::Model && answer.support == Support::None {
@@ -123,7 +123,7 @@ impl Show {
     }
 
     /// Why no model phrases the answer.
-    pub(super) fn no_model(self, name: &str) -> String {
+    pub(crate) fn no_model(self, name: &str) -> String {
         match self.language {
             Language::English => {
                 format!(
