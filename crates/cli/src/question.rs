@@ -81,7 +81,11 @@ pub(crate) struct Documents<'a> {
 
 impl Documents<'_> {
     /// Indexes what is new, then opens the collection; `model` is the one that embeds.
-    pub(crate) fn open(self, model: &ModelArguments, progress: &Terminal) -> anyhow::Result<Opened> {
+    pub(crate) fn open(
+        self,
+        model: &ModelArguments,
+        progress: &Terminal,
+    ) -> anyhow::Result<Opened> {
         let hub = model::hub(model.offline)?;
         let target = Target::new(self.path, self.indexing.collection.as_deref(), &hub);
         self.expect_something(&target)?;

@@ -122,6 +122,11 @@ impl Show {
         }
     }
 
+    /// What a follow-up was taken to mean.
+    pub(crate) fn looked_up(self, question: &str) -> String {
+        format!("{} {question}", self.say("looked up:", "查找："))
+    }
+
     /// Why no model phrases the answer.
     pub(crate) fn no_model(self, name: &str) -> String {
         match self.language {
