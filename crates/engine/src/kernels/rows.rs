@@ -54,6 +54,15 @@ impl<'a, T: Number> Rows<'a, T> {
         Self { origin, ..self }
     }
 
+    /// The same rows, seen from `column` on.
+    pub(crate) fn from_column(self, column: usize) -> Self {
+        debug_assert!(column < self.stride);
+        Self {
+            base: self.base.wrapping_add(column),
+            ..self
+        }
+    }
+
     /// One past the number of the last row.
     pub(crate) fn end(self) -> usize {
         self.origin + self.rows

@@ -78,6 +78,15 @@ impl<'a> TileRows<'a> {
         Self { origin, ..self }
     }
 
+    /// The same rows, seen from `step` on.
+    pub(crate) fn from_step(self, step: usize) -> Self {
+        debug_assert!(step < self.steps);
+        Self {
+            base: self.base.wrapping_add(step * TILE_BYTES),
+            ..self
+        }
+    }
+
     /// The tile at `step` of the 16 rows from `16 · row_tile`.
     pub(super) fn tile(self, row_tile: usize, step: usize) -> *mut u8 {
         debug_assert!((self.origin..self.origin + self.row_tiles).contains(&row_tile));

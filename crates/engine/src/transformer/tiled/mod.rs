@@ -4,15 +4,18 @@
 //! All rows of a batch go through a step together, in groups as
 //! [`product`](crate::kernels::tiled::product) takes them, so each panel of weights is fetched from
 //! memory once for many rows. In reading order: what a pass holds (here and in [`scratch`]), its steps
-//! ([`steps`]: products; [`rows`]: what lies between them), [`attention`].
+//! ([`steps`]: products, with the [`inner`] width of the feed-forward block between two of them;
+//! [`rows`]: what lies between the others), [`attention`].
 
 mod scratch;
+mod inner;
 mod steps;
 mod rows;
 mod attention;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::inner::Inner;
 use super::forward::Step;
 use super::{Batch, Hidden, Scratch, Transformer};
 use crate::Result;
@@ -65,8 +68,7 @@ struct Pass<'a> {
     query_key_value: Rows<'a, u16>,
     operand: TileRows<'a>,
     /// The feed-forward block's inner width, for [`Crew::rows_by_columns`].
-    wide: TileRows<'a>,
-    halves: Rows<'a, u16>,
+    inner: Inner<'a>,
     scales: Rows<'a, f32>,
 }
 
@@ -146,8 +148,7 @@ impl Transformer {
         } = scratch;
         let TiledScratch {
             operand: operand_memory,
-            wide,
-            halves,
+            inner,
             query_key_value: query_key_value_halves,
             packed,
             scales,
@@ -172,8 +173,7 @@ impl Transformer {
                 self.query_key_value_stride(),
             ),
             operand: TileRows::new(operand_memory, rows, self.operand_steps()),
-            wide: TileRows::new(wide, few, self.wide_steps()),
-            halves: Rows::new(halves, few, padded(self.config.intermediate_size)),
+            inner: inner.lend(few, self.config.intermediate_size),
             scales: Rows::new(scales, rows, 2),
         };
         let run = Run {

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::inner::Part;
 use super::{Operand, Run, Step};
 use crate::kernels::norm::Norm;
 use crate::kernels::tiled::pack::{self, Source};
@@ -58,8 +59,11 @@ impl Run<'_> {
                 }
                 Step::AddAttention => self.add_attention(layer, rows),
                 Step::Down if self.operand == Operand::Bytes => {
-                    let (from, width) = (Source::Halves(pass.halves), pass.halves.stride());
-                    pack::to_bytes(from, rows, width, pass.wide, pass.scales);
+                    for part in Part::all(model.config.intermediate_size) {
+                        pass.inner
+                            .of(&part, self.operand)
+                            .to_bytes(&part, rows.clone());
+                    }
                 }
                 Step::AddFeedForward => {
                     self.residual(layer.post_feed_forward_norm.as_ref(), rows);

@@ -1,6 +1,6 @@
 //! Memory of a pass on tiles, kept between passes.
 
-use super::steps::PART_PANELS;
+use super::inner::InnerMemory;
 use super::{Crew, TILE, lock};
 use crate::Result;
 use crate::kernels::attention::Heads;
@@ -20,10 +20,7 @@ pub(in crate::transformer) struct TiledLocal {
     pub(super) product: Buffer<f32>,
     pub(super) attention: Buffer<f32>,
     /// A part of the feed-forward block of a group of rows.
-    pub(super) wide: Buffer<u16>,
-    /// The same in bf16, before it is turned into bytes.
-    pub(super) halves: Buffer<u16>,
-    pub(super) scales: Buffer<f32>,
+    pub(super) inner: InnerMemory,
     /// Keys and values of some heads.
     pub(super) packed: Buffer<u16>,
 }
@@ -34,9 +31,7 @@ pub(in crate::transformer) struct TiledScratch {
     /// What the products read that have the hidden size or the heads' as inputs.
     pub(super) operand: Buffer<u16>,
     /// What the last product of a block reads.
-    pub(super) wide: Buffer<u16>,
-    /// The same in bf16, before it is turned into bytes.
-    pub(super) halves: Buffer<u16>,
+    pub(super) inner: InnerMemory,
     pub(super) query_key_value: Buffer<u16>,
     /// Keys and values of all heads.
     pub(super) packed: Buffer<u16>,
@@ -50,8 +45,7 @@ impl TiledScratch {
     pub(in crate::transformer) fn new() -> Self {
         Self {
             operand: Buffer::zeroed(0),
-            wide: Buffer::zeroed(0),
-            halves: Buffer::zeroed(0),
+            inner: InnerMemory::new(),
             query_key_value: Buffer::zeroed(0),
             packed: Buffer::zeroed(0),
             scales: Buffer::zeroed(0),
@@ -60,9 +54,7 @@ impl TiledScratch {
             local: TiledLocal {
                 product: Buffer::zeroed(0),
                 attention: Buffer::zeroed(0),
-                wide: Buffer::zeroed(0),
-                halves: Buffer::zeroed(0),
-                scales: Buffer::zeroed(0),
+                inner: InnerMemory::new(),
                 packed: Buffer::zeroed(0),
             },
         }
@@ -72,10 +64,7 @@ impl TiledScratch {
 impl TiledLocal {
     fn reserve(&mut self, heads: &Heads, longest: usize) {
         self.product.reserve(product::SCRATCH);
-        let rows = product::GROUP * TILE;
-        self.wide.reserve(TileRows::len(rows, PART_PANELS));
-        self.halves.reserve(rows * PART);
-        self.scales.reserve(rows * 2);
+        self.inner.reserve(product::GROUP * TILE, PART);
         self.attention.reserve(attention::scratch_len(heads));
         self.packed
             .reserve(HEADS * attention::packed_len(heads, longest));
@@ -84,10 +73,6 @@ impl TiledLocal {
 impl Transformer {
     pub(super) fn operand_steps(&self) -> usize {
         product::half_steps(self.config.hidden_size.max(self.context_stride()))
-    }
-
-    pub(super) fn wide_steps(&self) -> usize {
-        product::half_steps(self.config.intermediate_size)
     }
 
     /// Reserves memory and writes the first hidden states; returns the longest text's length.
@@ -111,10 +96,7 @@ impl Transformer {
         tiled
             .operand
             .reserve(TileRows::len(rows, self.operand_steps()));
-        tiled.wide.reserve(TileRows::len(few, self.wide_steps()));
-        tiled
-            .halves
-            .reserve(few * padded(self.config.intermediate_size));
+        tiled.inner.reserve(few, self.config.intermediate_size);
         tiled.query_key_value.reserve((rows + SLACK) * stride);
         tiled.scales.reserve(rows * 2);
         tiled.hidden.reserve(rows * width);

@@ -8,19 +8,15 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
+use super::inner::{Inner, Part};
 use super::scratch::TiledLocal;
 use super::{BY_ROWS, Crew, Operand, Run, Step, TILE, lock};
 use crate::kernels::linear::PART;
-use crate::kernels::rows::Rows;
 use crate::kernels::team::Team;
-use crate::kernels::tiled::pack::{self, Source};
+use crate::kernels::tiled::Halves;
 use crate::kernels::tiled::product::{self, Product, Target};
-use crate::kernels::tiled::{Halves, TileRows};
 use crate::transformer::Scratch;
 use crate::transformer::config::BlockKind;
-
-/// Panels of a part of the feed-forward block's inner width.
-pub(super) const PART_PANELS: usize = PART / 32;
 
 impl Run<'_> {
     /// The row steps up to the attention of layer `index`.
@@ -97,49 +93,48 @@ impl Run<'_> {
         ) else {
             return;
         };
-        let rows = group.len() * TILE;
         let first_row = group.start * TILE;
-        let wide = TileRows::new(&mut local.wide, rows, PART_PANELS).starting_at(group.start);
-        let halves = Rows::new(&mut local.halves, rows, PART).starting_at(first_row);
-        let scales = Rows::new(&mut local.scales, rows, 2).starting_at(first_row);
-        for part in 0..up.num_panels().div_ceil(PART_PANELS) {
-            let origin = part * PART_PANELS;
-            let panels = origin..(origin + PART_PANELS).min(up.num_panels());
-            let (to, steps) = match self.operand {
-                Operand::Halves => (Halves::Tiles(wide), panels.clone()),
-                Operand::Bytes => (Halves::Rows(halves), origin / 2..panels.end.div_ceil(2)),
-            };
-            let activation = match up.to {
-                Target::Halves { activation, .. } => activation,
-                Target::Floats { .. } => None,
+        let rows = first_row..group.end * TILE;
+        let inner = local.inner.lend(rows.len(), PART);
+        let inner = inner.starting_at(group.start);
+        for part in Part::all(self.model.config.intermediate_size) {
+            let Target::Halves { activation, .. } = up.to else {
+                unreachable!("this product's results are activated; this is a bug");
             };
             let up = Product {
-                to: Target::Halves { to, activation },
-                origin,
+                to: Target::Halves {
+                    to: inner.halves_for(self.operand),
+                    activation,
+                },
+                origin: part.panels().start,
                 ..up.clone()
             };
-            let down = Product {
-                from: wide,
-                scales,
-                to: match (part, down.to) {
-                    (1.., Target::Floats { to, .. }) => Target::Floats { to, add: true },
-                    (_, to) => to,
-                },
-                steps,
-                part: (self.operand == Operand::Bytes).then_some(part),
-                ..down.clone()
-            };
+            let down = self.down_part(&down, &part, inner);
             let outputs = 0..down.num_panels();
             // SAFETY: the caller's; the memory of the part is this thread's.
             unsafe {
-                let width = panels.len() * 32;
-                up.run(group.clone(), panels, &mut local.product);
+                up.run(group.clone(), part.panels(), &mut local.product);
                 if self.operand == Operand::Bytes {
-                    let rows = first_row..first_row + rows;
-                    pack::to_bytes(Source::Halves(halves), rows, width, wide, scales);
+                    inner.to_bytes(&part, rows.clone());
                 }
                 down.run(group.clone(), outputs, &mut local.product);
             }
+        }
+    }
+
+    /// What a part of the inner width, which lies in `inner`, adds to the results of the feed-forward
+    /// block; the first one brings the bias.
+    fn down_part<'a>(&self, down: &Product<'a>, part: &Part, inner: Inner<'a>) -> Product<'a> {
+        Product {
+            from: inner.operand(),
+            scales: inner.scales(),
+            to: match (part.index(), down.to) {
+                (1.., Target::Floats { to, .. }) => Target::Floats { to, add: true },
+                (_, to) => to,
+            },
+            steps: part.steps(self.operand),
+            part: (self.operand == Operand::Bytes).then_some(part.index()),
+            ..down.clone()
         }
     }
 
@@ -152,14 +147,26 @@ impl Run<'_> {
                 unsafe { self.row_part(index, step, team.share(rank, rows, 1)) };
             });
         }
-        if let Some(product) = self.product(index, step) {
-            team.run(|rank| {
+        let Some(product) = self.product(index, step) else {
+            return;
+        };
+        let products = match step {
+            // As many rows are taken: by parts, so that the sums are the same.
+            Step::Down => Part::all(self.model.config.intermediate_size)
+                .map(|part| {
+                    self.down_part(&product, &part, self.pass.inner.of(&part, self.operand))
+                })
+                .collect(),
+            _ => vec![product],
+        };
+        team.run(|rank| {
+            let local = &mut lock(&locals[rank]).tiled.local;
+            for product in &products {
                 let panels = team.share(rank, product.num_panels(), 1);
-                let local = &mut lock(&locals[rank]).tiled.local;
                 // SAFETY: shares of panels are disjoint columns of the target.
                 unsafe { product.run(0..rows.div_ceil(TILE), panels, &mut local.product) };
-            });
-        }
+            }
+        });
     }
 
     /// True if queries and keys are changed before attention reads them.
@@ -201,15 +208,12 @@ impl Run<'_> {
             Step::Output => (&layer.output, pass.operand, residual),
             Step::Up => {
                 let config = &self.model.config;
-                let to = match self.operand {
-                    Operand::Halves => Halves::Tiles(pass.wide),
-                    Operand::Bytes => Halves::Rows(pass.halves),
-                };
+                let to = pass.inner.halves_for(self.operand);
                 let activation = Some((config.activation, config.gated));
                 let to = Target::Halves { to, activation };
                 (layer.up.as_ref()?, pass.operand, to)
             }
-            Step::Down => (layer.down.as_ref()?, pass.wide, residual),
+            Step::Down => (layer.down.as_ref()?, pass.inner.operand(), residual),
             _ => return None,
         };
         Some(Product {
