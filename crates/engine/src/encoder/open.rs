@@ -245,7 +245,7 @@ pub(crate) fn threads(asked: Option<usize>) -> Result<usize> {
 }
 
 /// The fastest precision that keeps the model's quality: int8 for weights that have 8 bits or fewer
-/// already, 16-bit products where the CPU has fast ones, else `f32`.
+/// already, where the CPU has instructions for it; 16-bit products where they are fast; else `f32`.
 pub(crate) fn default_precision(isa: Isa, weights: &Weights) -> Precision {
     let quantised = |dtype| !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
     let is_quantised = weights.gguf().is_some()
@@ -254,7 +254,7 @@ pub(crate) fn default_precision(isa: Isa, weights: &Weights) -> Precision {
             .any(|tensor| tensor.shape.len() == 2 && quantised(tensor.dtype));
     match (is_quantised, isa.has_fast_8_bit(), isa.has_fast_16_bit()) {
         (true, true, _) => Precision::Int8,
-        (false, _, true) => Precision::Bf16,
+        (_, _, true) => Precision::Bf16,
         _ => Precision::F32,
     }
 }

@@ -99,10 +99,11 @@ impl Isa {
         self.0 >= Level::Vnni
     }
 
-    /// True if 16-bit products are faster than f32 here (VNNI integers or AMX bf16).
+    /// True if 16-bit products are faster than f32 here: as integers, which every x86 level multiplies two at
+    /// a time, or as bf16 on tiles.
     #[must_use]
     pub fn has_fast_16_bit(self) -> bool {
-        self.0 >= Level::Vnni
+        self.0 >= Level::Avx2
     }
 
     /// True if 8-bit products are faster than 16-bit ones here.

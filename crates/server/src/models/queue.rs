@@ -2,8 +2,9 @@
 //!
 //! Deficit round robin, twice: clients take turns, and so do the requests of one client. A turn
 //! allows [`QUANTUM`] tokens; who takes more (a window is never cut) sits out turns until the debt
-//! is paid, as long as anyone else waits. So a long document does not delay short questions, and a
-//! client with a thousand requests does not delay one with a single one.
+//! is paid, as long as anyone else waits. A round that several requests have a part of is a batch: nobody's
+//! answer waits for more than a turn of the others. So a long document does not delay short questions,
+//! and a client with a thousand requests does not delay one with a single one.
 
 use std::collections::VecDeque;
 
@@ -24,18 +25,24 @@ pub(super) struct Queue<T> {
     clients: VecDeque<Client<T>>,
     tokens: usize,
     limit: usize,
+    /// The number of the round, in which each request has one turn.
+    round: u64,
 }
 
 #[derive(Debug)]
 struct Client<T> {
     id: u64,
     credit: i64,
+    /// The last round that it sat out.
+    sat_out: u64,
     requests: VecDeque<Request<T>>,
 }
 
 #[derive(Debug)]
 struct Request<T> {
     credit: i64,
+    /// The last round in which it had its turn.
+    round: u64,
     items: VecDeque<T>,
 }
 
@@ -53,6 +60,7 @@ impl<T: Waiting> Queue<T> {
             clients: VecDeque::new(),
             tokens: 0,
             limit,
+            round: 0,
         }
     }
 
@@ -81,12 +89,17 @@ impl<T: Waiting> Queue<T> {
             return Ok(());
         }
         self.tokens += tokens;
-        let request = Request { credit: 0, items };
+        let request = Request {
+            credit: 0,
+            round: 0,
+            items,
+        };
         match self.clients.iter_mut().find(|known| known.id == client) {
             Some(known) => known.requests.push_back(request),
             None => self.clients.push_back(Client {
                 id: client,
                 credit: 0,
+                sat_out: 0,
                 requests: VecDeque::from([request]),
             }),
         }
@@ -99,13 +112,31 @@ impl<T: Waiting> Queue<T> {
             items: Vec::new(),
             tokens: 0,
             budget,
+            requests: 0,
             is_full: false,
         };
+        self.round += 1;
+        let mut in_a_row = 0;
         while !batch.is_full
             && let Some(mut client) = self.clients.pop_front()
         {
+            if client.is_done(self.round) {
+                self.clients.push_back(client);
+                in_a_row += 1;
+                if in_a_row < self.clients.len() {
+                    continue;
+                }
+                if batch.requests > 1 {
+                    break;
+                }
+                self.round += 1;
+                batch.requests = 0;
+                in_a_row = 0;
+                continue;
+            }
+            in_a_row = 0;
             let waiting = self.tokens;
-            self.tokens -= client.turn(&mut batch);
+            self.tokens -= client.turn(self.round, &mut batch);
             if client.requests.is_empty() {
                 continue;
             }
@@ -138,6 +169,8 @@ struct Batch<T> {
     items: Vec<T>,
     tokens: usize,
     budget: usize,
+    /// Requests that the round gave a part of it.
+    requests: usize,
     is_full: bool,
 }
 
@@ -148,17 +181,29 @@ impl<T: Waiting> Batch<T> {
 }
 
 impl<T: Waiting> Client<T> {
+    /// True if it has nothing to expect of the round any more. A request that had its turn goes to the end of
+    /// the line, so the first one tells.
+    fn is_done(&self, round: u64) -> bool {
+        let first = self.requests.front();
+        self.sat_out == round || first.is_some_and(|request| request.round == round)
+    }
+
     /// Lets one of its requests have a turn; the tokens that left the queue.
-    fn turn(&mut self, batch: &mut Batch<T>) -> usize {
-        self.credit = (self.credit + QUANTUM).min(QUANTUM);
-        if self.credit <= 0 {
-            return 0;
-        }
+    fn turn(&mut self, round: u64, batch: &mut Batch<T>) -> usize {
         let Some(mut request) = self.requests.pop_front() else {
             return 0;
         };
+        self.credit = (self.credit + QUANTUM).min(QUANTUM);
         request.credit = (request.credit + QUANTUM).min(QUANTUM);
+        if self.credit <= 0 {
+            // Its debt is paid by the same turn.
+            self.requests.push_back(request);
+            self.sat_out = round;
+            return 0;
+        }
+        request.round = round;
         let mut left = 0;
+        let before = batch.items.len();
         while request.credit > 0
             && let Some(item) = request.items.front()
         {
@@ -177,6 +222,7 @@ impl<T: Waiting> Client<T> {
                 self.credit = self.credit.saturating_sub_unsigned(tokens as u64);
             }
         }
+        batch.requests += usize::from(batch.items.len() > before);
         if request.items.is_empty() {
             return left;
         }
@@ -224,6 +270,38 @@ mod tests {
         }
         let batch = queue.take(2048);
         assert_eq!(batch.iter().filter(|item| item.1 == 17).count(), 20);
+    }
+
+    #[test]
+    fn beside_others_a_long_request_has_one_turn_a_batch() {
+        for clients in [1, 21] {
+            let mut queue = Queue::new(1 << 20);
+            push(&mut queue, 0, 32, 250);
+            for number in 0..20 {
+                push(&mut queue, number % clients, 1, 17);
+            }
+            let batch = queue.take(8192);
+            let long = batch.iter().filter(|item| item.1 == 250).count();
+            // The second window begins within the turn's 256 tokens.
+            assert_eq!((long, batch.len()), (2, 22), "{clients} clients");
+            // Alone again, it takes all there is.
+            assert_eq!(queue.take(8192).len(), 30);
+        }
+    }
+
+    #[test]
+    fn who_is_in_debt_pays_one_turn_a_batch_that_others_share() {
+        let mut queue = Queue::new(1 << 20);
+        push(&mut queue, 1, 2, 1024);
+        push(&mut queue, 2, 100, 100);
+        push(&mut queue, 3, 100, 100);
+        assert_eq!(queue.take(1000), [Item(1, 1024, false)]);
+        for _ in 0..3 {
+            let batch = queue.take(4096);
+            assert!(batch.iter().all(|item| item.0 != 1), "{batch:?}");
+            assert!((4..=6).contains(&batch.len()), "{batch:?}");
+        }
+        assert!(queue.take(4096).iter().any(|item| item.0 == 1));
     }
 
     #[test]
