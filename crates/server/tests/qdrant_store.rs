@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "../../store/tests/vector_store/suite.rs"]
+#[path = "../../store/tests/vector_store/suite/mod.rs"]
 mod suite;
 mod support;
 

@@ -8,22 +8,31 @@
 //! the others are scored in f32, and the search stays exact.
 //!
 //! The layout is that of VNNI: blocks of 16 rows, four dimensions of each side by side, so that one
-//! instruction adds 64 products to the sums of 16 rows and no sum crosses lanes. Where the CPU has AMX,
-//! 16 steps of a block are a tile as they are (`tiles`), and 32 queries take 32 rows at a time.
+//! instruction adds 64 products to the sums of 16 rows and no sum crosses lanes (`vnni`). Where the CPU
+//! has AMX, 16 steps of a block are a tile as they are (`tiles`), and 32 queries take 32 rows at a time.
+//! AVX2 adds products of bytes in 16 bits only (`avx2`): there a query's codes are made so much smaller
+//! that the sums of several steps hold, and its own error, which is part of the bounds, tells the price.
 
 #![cfg_attr(
     target_arch = "x86_64",
     expect(
         unsafe_code,
-        reason = "VNNI and AMX have no safe form: kernels over slices whose lengths they check"
+        reason = "calls code compiled for instruction sets found at run time"
     )
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod tiles;
 
 use std::ops::Range;
 
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Level;
 use crate::rows::Column;
 
 /// Rows of a block: the 32-bit lanes of a register.
@@ -31,6 +40,14 @@ pub(crate) const BLOCK: usize = 16;
 
 /// Dimensions that one 32-bit lane takes at a time.
 const STEP: usize = 4;
+
+/// Steps whose sums AVX2 takes in 16 bits before they are widened: more would leave a query's codes
+/// too few values.
+const NARROW_STEPS: usize = 4;
+
+/// The most that the codes of one sign may come to among the products of one 16-bit sum: a row's codes
+/// are at most 255 as they are kept, and 128 · 255 = 32 640 < 2¹⁵.
+const NARROW_SUM: f32 = 128.0;
 
 /// Codes are kept with this added, because the instruction multiplies unsigned by signed bytes.
 const OFFSET: i32 = 128;
@@ -61,6 +78,8 @@ pub(crate) struct QueryCodes {
     scale: f32,
     error: f32,
     norm: f32,
+    /// True if the sums of its products hold in 16 bits, as AVX2 takes them.
+    is_narrow: bool,
     /// What the rows' offset adds to every sum.
     correction: i32,
 }
@@ -76,12 +95,8 @@ pub(crate) struct Bounds {
 /// compiler makes vectors of it, which it does not of `f32::round`.
 const ROUNDING: f32 = 12_582_912.0;
 
-/// Writes a vector's codes as numbers to `codes`; returns its scale and the length of what is lost.
-fn quantise(vector: &[f32], codes: &mut Vec<f32>) -> (f32, f32) {
-    let largest = vector
-        .iter()
-        .fold(0.0f32, |most, value| most.max(value.abs()));
-    let scale = largest / 127.0;
+/// Writes a vector's codes at a scale as numbers to `codes`; returns the length of what is lost.
+fn quantise(vector: &[f32], scale: f32, codes: &mut Vec<f32>) -> f32 {
     // Below 10⁻³⁵ the inverse would overflow; codes of zero with all lost hold as well.
     let inverse = if scale > 1e-35 { 1.0 / scale } else { 0.0 };
     codes.clear();
@@ -95,7 +110,40 @@ fn quantise(vector: &[f32], codes: &mut Vec<f32>) -> (f32, f32) {
         lost * lost
     });
     // 2⁻¹⁰ more for the rounding of the sum.
-    (scale, lost.sum::<f32>().sqrt() * (1.0 + 1.0 / 1024.0))
+    lost.sum::<f32>().sqrt() * (1.0 + 1.0 / 1024.0)
+}
+
+/// The scale at which a vector's codes fill [-127, 127].
+fn wide_scale(vector: &[f32]) -> f32 {
+    let largest = vector
+        .iter()
+        .fold(0.0f32, |most, value| most.max(value.abs()));
+    largest / 127.0
+}
+
+/// The scale at which no sum that AVX2 takes in 16 bits leaves them, whatever the rows are: a sum is of
+/// two neighbours in each of [`NARROW_STEPS`] steps, and lies between 255 times the codes below zero and
+/// 255 times those above.
+fn narrow_scale(vector: &[f32]) -> f32 {
+    const PRODUCTS: usize = 2 * NARROW_STEPS;
+    // Rounding adds at most a half to each code.
+    const MOST: f32 = NARROW_SUM - PRODUCTS as f32 / 2.0;
+    let mut scale = 0.0f32;
+    for steps in vector.chunks(NARROW_STEPS * STEP) {
+        for first in [0, 2] {
+            let (mut above, mut below) = (0.0, 0.0);
+            for pair in steps.chunks(2).skip(first / 2).step_by(2) {
+                for value in pair {
+                    // Divided first: finite numbers stay finite.
+                    let part = value / MOST;
+                    above += part.max(0.0);
+                    below -= part.min(0.0);
+                }
+            }
+            scale = scale.max(above).max(below);
+        }
+    }
+    scale
 }
 
 impl Codes {
@@ -154,7 +202,8 @@ impl Codes {
     pub(crate) fn set(&mut self, row: usize, vector: &[f32]) {
         let first = self.first_byte(row);
         let mut codes = std::mem::take(&mut self.scratch);
-        let (scale, error) = quantise(vector, &mut codes);
+        let scale = wide_scale(vector);
+        let error = quantise(vector, scale, &mut codes);
         let block = (row / BLOCK + 1) * self.steps * BLOCK * STEP;
         let steps = self.codes.get_mut(first..block).chunks_mut(BLOCK * STEP);
         for (into, four) in steps.zip(codes.chunks(STEP)) {
@@ -206,6 +255,7 @@ impl Codes {
     /// of blocks and queries without such a row are not written.
     pub(crate) fn bounds<const N: usize, const B: usize>(
         &self,
+        isa: Isa,
         block: usize,
         queries: [&QueryCodes; N],
         thresholds: [f32; N],
@@ -224,11 +274,20 @@ impl Codes {
             assert_eq!(query.codes.len(), self.steps, "a query of another width");
         }
         #[cfg(target_arch = "x86_64")]
-        if has_vnni() {
-            // SAFETY: the CPU has AVX-512 F and VNNI; each block has 64 bytes and every query one
-            // number for each step.
-            return unsafe { bounds_vnni(&blocks, queries, thresholds, bounds) };
+        match isa.level() {
+            Level::Vnni | Level::Amx => {
+                // SAFETY: an `Isa` can only be built for a level that this CPU reported; each block
+                // has 64 bytes and every query one number for each step.
+                return unsafe { vnni::bounds(&blocks, queries, thresholds, bounds) };
+            }
+            Level::Avx2 | Level::Avx512 if queries.iter().all(|query| query.is_narrow) => {
+                // SAFETY: as above.
+                return unsafe { avx2::bounds(&blocks, queries, thresholds, bounds) };
+            }
+            _ => {}
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = isa;
         bounds_plain(&blocks, queries, thresholds, bounds)
     }
 
@@ -284,9 +343,16 @@ struct RowCodes<'a> {
 }
 
 impl QueryCodes {
-    pub(crate) fn new(query: &[f32]) -> Self {
+    /// The codes that this instruction set can multiply.
+    pub(crate) fn new(isa: Isa, query: &[f32]) -> Self {
         let mut codes = Vec::new();
-        let (scale, error) = quantise(query, &mut codes);
+        let is_narrow = !isa.has_wide_sums();
+        let scale = if is_narrow {
+            narrow_scale(query)
+        } else {
+            wide_scale(query)
+        };
+        let error = quantise(query, scale, &mut codes);
         let codes: Vec<i8> = codes.into_iter().map(|code| code as i8).collect();
         let pack = |four: &[i8]| {
             let mut bytes = [0u8; STEP];
@@ -300,6 +366,7 @@ impl QueryCodes {
             codes: codes.chunks(STEP).map(pack).collect(),
             scale,
             error,
+            is_narrow,
             norm: query.iter().map(|value| value * value).sum::<f32>().sqrt(),
         }
     }
@@ -321,14 +388,6 @@ impl QueryCodes {
         let off = error * (self.norm + self.error) + self.slack();
         (score - off, score + off)
     }
-}
-
-/// True if this CPU multiplies bytes fast enough for reading the rows twice to pay.
-pub(crate) fn has_vnni() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 /// The definition.
@@ -370,207 +429,5 @@ fn sums_plain<const N: usize>(codes: &[u8], queries: [&[i32]; N]) -> [[i32; BLOC
     sums
 }
 
-/// [`bounds_plain`], 64 products an instruction.
-///
-/// # Safety
-///
-/// The CPU has AVX-512 F and VNNI, the blocks are of one size, and every query has at least one number
-/// for each 64 bytes of a block.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn bounds_vnni<const N: usize, const B: usize>(
-    blocks: &[RowCodes<'_>; B],
-    queries: [&QueryCodes; N],
-    thresholds: [f32; N],
-    bounds: &mut [[Bounds; N]; B],
-) -> [[u16; N]; B] {
-    use std::arch::x86_64::{
-        _CMP_GE_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_loadu_ps,
-        _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_epi32,
-        _mm512_sub_ps,
-    };
-    let codes = blocks.each_ref().map(|block| block.codes);
-    // SAFETY: the caller's promise is the same.
-    let sums = unsafe { sums_vnni(codes, queries.map(|query| query.codes.as_slice())) };
-    let mut reached = [[0; N]; B];
-    for (index, block) in blocks.iter().enumerate() {
-        // SAFETY: a block has 16 scales and 16 errors.
-        let (scales, errors) = unsafe {
-            (
-                _mm512_loadu_ps(block.scales.as_ptr()),
-                _mm512_loadu_ps(block.errors.as_ptr()),
-            )
-        };
-        for (number, query) in queries.iter().enumerate() {
-            let sum = _mm512_sub_epi32(sums[index][number], _mm512_set1_epi32(query.correction));
-            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(query.scale));
-            let score = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
-            let off = _mm512_mul_ps(errors, _mm512_set1_ps(query.norm + query.error));
-            let off = _mm512_add_ps(off, _mm512_set1_ps(query.slack()));
-            let upper = _mm512_add_ps(score, off);
-            let threshold = _mm512_set1_ps(thresholds[number]);
-            let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, threshold);
-            reached[index][number] = mask;
-            if mask != 0 {
-                let out = &mut bounds[index][number];
-                // SAFETY: both have room for 16 numbers.
-                unsafe {
-                    _mm512_storeu_ps(out.upper.as_mut_ptr(), upper);
-                    _mm512_storeu_ps(out.lower.as_mut_ptr(), _mm512_sub_ps(score, off));
-                }
-            }
-        }
-    }
-    reached
-}
-
-/// [`sums_plain`] for `B` blocks, which share each number of a query.
-///
-/// # Safety
-///
-/// As [`bounds_vnni`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-#[inline]
-unsafe fn sums_vnni<const N: usize, const B: usize>(
-    blocks: [&[u8]; B],
-    queries: [&[i32]; N],
-) -> [[std::arch::x86_64::__m512i; N]; B] {
-    use std::arch::x86_64::{
-        __m512i, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512,
-    };
-    let mut sums = [[_mm512_setzero_si512(); N]; B];
-    for step in 0..blocks[0].len() / (BLOCK * STEP) {
-        // SAFETY: 64 bytes from `step` · 64 lie in every block, and `step` in every query.
-        unsafe {
-            let rows: [__m512i; B] = std::array::from_fn(
-                #[inline(always)]
-                |index| {
-                    let from = blocks[index].as_ptr().add(step * BLOCK * STEP);
-                    _mm512_loadu_si512(from.cast::<__m512i>())
-                },
-            );
-            for number in 0..N {
-                let query = _mm512_set1_epi32(*queries[number].get_unchecked(step));
-                for index in 0..B {
-                    sums[index][number] =
-                        _mm512_dpbusd_epi32(sums[index][number], rows[index], query);
-                }
-            }
-        }
-    }
-    sums
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::Random;
-
-    fn unit(random: &mut Random, dimensions: usize) -> Vec<f32> {
-        let values: Vec<f32> = (0..dimensions)
-            .map(|_| random.below(2001) as f32 / 1000.0 - 1.0)
-            .collect();
-        let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt();
-        values.iter().map(|value| value / norm.max(1e-9)).collect()
-    }
-
-    #[test]
-    fn bounds_hold_the_score_and_are_narrow() {
-        let mut random = Random::new(3);
-        for dimensions in [1, 2, 3, 4, 5, 7, 63, 64, 384, 385] {
-            let mut codes = Codes::new(dimensions);
-            let rows: Vec<_> = (0..21).map(|_| unit(&mut random, dimensions)).collect();
-            rows.iter().for_each(|row| codes.push(row));
-            let queries: [_; 3] = std::array::from_fn(|_| unit(&mut random, dimensions));
-            let packed = queries.each_ref().map(|query| QueryCodes::new(query));
-            for block in 0..codes.blocks() {
-                let mut all = [[Bounds::default(); 3]];
-                let reached = codes.bounds(block, packed.each_ref(), [-2.0; 3], &mut all);
-                assert_eq!(reached, [[u16::MAX; 3]]);
-                for (query, bounds) in queries.iter().zip(all[0]) {
-                    for (lane, row) in codes.rows(block).enumerate() {
-                        let score: f32 = rows[row].iter().zip(query).map(|(a, b)| a * b).sum();
-                        let (lower, upper) = (bounds.lower[lane], bounds.upper[lane]);
-                        assert!(lower <= score && score <= upper, "{dimensions}: {score}");
-                        assert!(upper - lower < 0.06, "{dimensions}: {lower} to {upper}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn bounds_agree_with_the_definition() {
-        let mut random = Random::new(4);
-        for dimensions in [1, 4, 63, 64, 384, 1030] {
-            let mut codes = Codes::new(dimensions);
-            (0..64).for_each(|_| codes.push(&unit(&mut random, dimensions)));
-            let queries: [_; 3] =
-                std::array::from_fn(|_| QueryCodes::new(&unit(&mut random, dimensions)));
-            let queries = queries.each_ref();
-            let thresholds = [-0.9, 0.0, 0.05];
-            for block in [0, 2] {
-                let (mut fast, mut plain) =
-                    ([[Bounds::default(); 3]; 2], [[Bounds::default(); 3]; 2]);
-                let reached = codes.bounds(block, queries, thresholds, &mut fast);
-                let bytes = codes.steps * BLOCK * STEP;
-                let blocks = [block, block + 1].map(|block| RowCodes {
-                    codes: codes.codes.get(block * bytes..(block + 1) * bytes),
-                    scales: codes.lanes(&codes.scales, block),
-                    errors: codes.lanes(&codes.errors, block),
-                });
-                let expected = bounds_plain(&blocks, queries, thresholds, &mut plain);
-                assert_eq!(reached, expected);
-                for (index, number) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)] {
-                    if reached[index][number] != 0 {
-                        assert_eq!(fast[index][number].lower, plain[index][number].lower);
-                        assert_eq!(fast[index][number].upper, plain[index][number].upper);
-                    }
-                }
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn tiles_agree_with_the_definition() {
-        use super::tiles::{GROUP, GroupTerms, TiledQueries, Tiles};
-        let Some(tiles) = Tiles::configure() else {
-            println!("no tiles on this machine");
-            return;
-        };
-        let mut random = Random::new(5);
-        for dimensions in [64, 128, 384] {
-            let mut codes = Codes::new(dimensions);
-            (0..48).for_each(|_| codes.push(&unit(&mut random, dimensions)));
-            let queries: Vec<_> = (0..GROUP + 5)
-                .map(|_| QueryCodes::new(&unit(&mut random, dimensions)))
-                .collect();
-            let tiled = TiledQueries::new(&queries).unwrap();
-            let thresholds = std::array::from_fn(|number| number as f32 / 200.0 - 0.05);
-            for (group, queries) in queries.chunks(GROUP).enumerate() {
-                let terms = GroupTerms::new(queries);
-                let mut sums = [[[0; BLOCK]; GROUP]; 2];
-                codes.tile_sums(&tiles, &tiled, group, [2, 0], &mut sums);
-                for (sums, block) in sums.iter().zip([2, 0]) {
-                    let reached = codes.reached_by_sums(block, sums, &terms, &thresholds);
-                    for (number, query) in queries.iter().enumerate() {
-                        let mut plain = [[Bounds::default()]];
-                        let limit = thresholds[number];
-                        let expected = codes.bounds(block, [query], [limit], &mut plain);
-                        assert_eq!(reached[number], expected[0][0], "{dimensions} {number}");
-                        for lane in (0..BLOCK).filter(|lane| reached[number] >> lane & 1 == 1) {
-                            let row = block * BLOCK + lane;
-                            let (lower, upper) = codes.row_bounds(row, sums[number][lane], query);
-                            let plain = plain[0][0];
-                            assert_eq!((lower, upper), (plain.lower[lane], plain.upper[lane]));
-                        }
-                    }
-                }
-            }
-        }
-        let narrow = [QueryCodes::new(&unit(&mut random, 60))];
-        assert!(TiledQueries::new(&narrow).is_none());
-    }
-}
+mod tests;

@@ -10,58 +10,26 @@
     reason = "calls code compiled for instruction sets found at run time"
 )]
 
+use crate::isa::{Isa, Level};
+
 /// Lanes of the accumulator: one AVX-512 register, two of AVX2, four of SSE2 or NEON.
 const LANES: usize = 16;
 
 /// Queries that share one reading of a row: their accumulators fit the registers of AVX2.
 pub(crate) const GROUP: usize = 4;
 
-/// An instruction set that this CPU was found to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Isa(Level);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
-    Baseline,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
 impl Isa {
-    /// The best on this CPU.
-    pub(crate) fn best() -> Self {
-        Self::available()
-            .next_back()
-            .unwrap_or(Self(Level::Baseline))
-    }
-
-    /// All on this CPU, the slowest first.
-    pub(crate) fn available() -> impl DoubleEndedIterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let found = [
-            Some(Level::Baseline),
-            (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
-                .then_some(Level::Avx2),
-            is_x86_feature_detected!("avx512f").then_some(Level::Avx512),
-        ];
-        #[cfg(not(target_arch = "x86_64"))]
-        let found = [Some(Level::Baseline)];
-        found.into_iter().flatten().map(Self)
-    }
-
     /// The dot product of `row` with each of `queries`.
     pub(crate) fn dots<const N: usize>(self, row: &[f32], queries: [&[f32]; N]) -> [f32; N] {
-        match self.0 {
+        match self.level() {
             // `mul_add` is one instruction on every 64-bit ARM, a call into libm elsewhere.
-            Level::Baseline => dot_many::<N, { cfg!(target_arch = "aarch64") }>(row, queries),
+            Level::Portable => dot_many::<N, { cfg!(target_arch = "aarch64") }>(row, queries),
             // SAFETY: an `Isa` can only be built for a level that this CPU reported.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { dot_many_avx2(row, queries) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { dot_many_avx512(row, queries) },
+            Level::Avx512 | Level::Vnni | Level::Amx => unsafe { dot_many_avx512(row, queries) },
         }
     }
 }
@@ -157,22 +125,6 @@ mod tests {
         (0..length)
             .map(|_| random.below(1 << 24) as f32 / (1 << 23) as f32 - 1.0)
             .collect()
-    }
-
-    #[test]
-    fn every_level_of_this_machine_is_tested() {
-        let levels: Vec<_> = Isa::available().collect();
-        assert_eq!(levels[0], Isa(Level::Baseline));
-        #[cfg(target_arch = "x86_64")]
-        {
-            let has = |level| levels.contains(&Isa(level));
-            assert_eq!(has(Level::Avx512), is_x86_feature_detected!("avx512f"));
-            assert_eq!(
-                has(Level::Avx2),
-                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
-            );
-        }
-        assert_eq!(levels.last(), Some(&Isa::best()));
     }
 
     #[test]

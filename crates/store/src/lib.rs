@@ -14,6 +14,7 @@ mod error;
 pub mod document;
 mod text;
 pub mod filter;
+mod isa;
 mod distance;
 mod codes;
 mod rows;

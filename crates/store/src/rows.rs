@@ -20,8 +20,8 @@ pub(crate) use self::column::Column;
 use self::graph::Graph;
 use self::sample::Sample;
 use self::sieve::Sieve;
-use crate::codes::{Codes, has_vnni};
-use crate::distance::Isa;
+use crate::codes::Codes;
+use crate::isa::Isa;
 use crate::{ErrorKind, Result};
 
 /// Products (rows × queries × dimensions) that make a second thread worth its start: about 2 ms of
@@ -291,10 +291,11 @@ impl Rows {
     ) -> Vec<Nearest> {
         let threads = self.threads(queries.len());
         let few = top_k.saturating_mul(SIEVED_SHARE) <= self.len();
-        if few && self.len() >= SIEVED_ROWS && has_vnni() {
-            return self.search_sieved(threads, queries, top_k, allowed);
+        let isa = Isa::best();
+        if few && self.len() >= SIEVED_ROWS && isa.has_byte_products() {
+            return self.search_sieved(isa, threads, queries, top_k, allowed);
         }
-        self.search_on(Isa::best(), threads, queries, top_k, allowed)
+        self.search_on(isa, threads, queries, top_k, allowed)
     }
 
     /// Threads that are worth their start for so many queries.
@@ -365,6 +366,7 @@ impl Rows {
     /// The same search, by int8 first: only rows that can be among the best are read in f32.
     fn search_sieved(
         &self,
+        isa: Isa,
         threads: usize,
         queries: &[&[f32]],
         top_k: usize,
@@ -373,7 +375,7 @@ impl Rows {
         if top_k == 0 || self.len() == 0 {
             return vec![Vec::new(); queries.len()];
         }
-        let sieve = Sieve::new(self, &self.codes, queries, top_k, allowed);
+        let sieve = Sieve::new(isa, self, &self.codes, queries, top_k, allowed);
         self.best_of_each(threads, queries, top_k, &sieve.run(threads))
     }
 }

@@ -41,8 +41,9 @@ fn in_cpu() -> bool {
     const TILES: u32 = 1 << 24 | 1 << 25;
     /// XCR0: the tiles' configuration and their data.
     const STATE: u32 = 1 << 17 | 1 << 18;
+    let has_vnni = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
     // AVX implies OSXSAVE, without which `xgetbv` does not exist.
-    if !super::has_vnni() || __cpuid(0).eax < 7 {
+    if !has_vnni || __cpuid(0).eax < 7 {
         return false;
     }
     let (kept, high): (u32, u32);
@@ -145,7 +146,7 @@ impl GroupTerms {
         errors: &[f32; BLOCK],
         thresholds: &[f32; GROUP],
     ) -> [u16; GROUP] {
-        assert!(super::has_vnni(), "tiles come with AVX-512");
+        assert!(usable(), "tiles come with AVX-512");
         // SAFETY: as just checked.
         unsafe { self.reached_avx512(sums, scales, errors, thresholds) }
     }

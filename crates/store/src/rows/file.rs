@@ -113,6 +113,7 @@ pub(crate) fn verify(path: &Path, token: i64, dimensions: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Isa;
     use crate::random::Random;
     use crate::rows::Allowed;
     use crate::rows::sections::PAGE;
@@ -149,7 +150,7 @@ mod tests {
                 let ranked = found.into_iter();
                 ranked.map(|(score, row)| (score, rows.rank(row))).collect()
             };
-            let sieved = rows.search_sieved(2, &queries, 20, &Allowed::All);
+            let sieved = rows.search_sieved(Isa::best(), 2, &queries, 20, &Allowed::All);
             let scanned = rows.search(&queries, 20, &Allowed::All);
             let sieved: Vec<_> = sieved.into_iter().map(ranks).collect();
             assert_eq!(sieved, scanned.into_iter().map(ranks).collect::<Vec<_>>());

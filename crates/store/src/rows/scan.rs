@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::best::{Best, Candidate};
 use super::{Allowed, Nearest, Rows, shares};
-use crate::distance::{GROUP, Isa};
+use crate::distance::GROUP;
+use crate::isa::Isa;
 
 /// Rows that one block of the scan covers: at 384 dimensions 96 KiB, which stays in L2 while all
 /// queries of a batch pass over it.

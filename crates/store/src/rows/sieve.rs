@@ -9,6 +9,9 @@ use crate::codes::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::codes::tiles::{self, GroupTerms, Sums, TiledQueries, Tiles};
 use crate::codes::{Bounds, Codes, QueryCodes};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Level;
 
 /// Queries that share one reading of two blocks: their sums and the blocks fit the 32 registers.
 const GROUP: usize = 8;
@@ -25,6 +28,7 @@ const MANY: usize = 1024;
 
 /// One pass over the codes for all queries.
 pub(super) struct Sieve<'a> {
+    isa: Isa,
     rows: &'a Rows,
     /// Those of the rows, or of the first of them.
     codes: &'a Codes,
@@ -46,16 +50,19 @@ struct Kept {
 
 impl<'a> Sieve<'a> {
     pub(super) fn new(
+        isa: Isa,
         rows: &'a Rows,
         codes: &'a Codes,
         queries: &[&[f32]],
         top_k: usize,
         allowed: &'a Allowed,
     ) -> Self {
+        let packed = queries.iter().map(|query| QueryCodes::new(isa, query));
         Self {
+            isa,
             rows,
             codes,
-            queries: queries.iter().map(|query| QueryCodes::new(query)).collect(),
+            queries: packed.collect(),
             top_k,
             allowed,
         }
@@ -75,7 +82,8 @@ impl<'a> Sieve<'a> {
     fn pass(&self, blocks: Range<usize>) -> Vec<Kept> {
         let mut kept: Vec<Kept> = self.queries.iter().map(|_| Kept::new(self.top_k)).collect();
         #[cfg(target_arch = "x86_64")]
-        if self.queries.len() >= WORTH_TILES
+        if self.isa.level() == Level::Amx
+            && self.queries.len() >= WORTH_TILES
             && let Some(queries) = TiledQueries::new(&self.queries)
             && let Some(tiles) = Tiles::configure()
         {
@@ -184,7 +192,9 @@ impl<'a> Sieve<'a> {
     ) {
         let thresholds = std::array::from_fn(|number| kept[number].threshold);
         let mut bounds = [[Bounds::default(); N]; B];
-        let reached = self.codes.bounds(first, queries, thresholds, &mut bounds);
+        let reached = self
+            .codes
+            .bounds(self.isa, first, queries, thresholds, &mut bounds);
         for (index, reached) in reached.iter().enumerate() {
             for (number, &reached) in reached.iter().enumerate() {
                 if reached != 0 {

@@ -55,8 +55,8 @@ fn scans_agree_with_sorting_for_any_isa_threads_batch_and_filter() {
             Allowed::Ranks(ranges),
             Allowed::Ranks(Vec::new()),
         ] {
-            for (threads, top_k) in [(1, 0), (1, 1), (2, 10), (3, 1000)] {
-                let found = rows.search_sieved(threads, &queries, top_k, &allowed);
+            for (isa, threads, top_k) in cases() {
+                let found = rows.search_sieved(isa, threads, &queries, top_k, &allowed);
                 for (query, found) in queries.iter().zip(found) {
                     assert_eq!(found, sorted(&rows, query, top_k, &allowed));
                 }
@@ -103,7 +103,7 @@ fn sixteenths(random: &mut Random, dimensions: usize) -> Vec<f32> {
 }
 
 #[test]
-fn batches_in_tiles_agree_with_sorting() {
+fn batches_agree_with_sorting_on_every_isa() {
     const WIDE: usize = 64;
     let mut random = Random::new(17);
     // Blocks in pairs, a single one, and one that is not full.
@@ -118,9 +118,11 @@ fn batches_in_tiles_agree_with_sorting() {
                 .collect();
             let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
             for allowed in [Allowed::All, Allowed::Ranks(vec![3..9, 20..500])] {
-                let found = rows.search_sieved(2, &queries, 10, &allowed);
-                for (query, found) in queries.iter().zip(found) {
-                    assert_eq!(found, sorted(&rows, query, 10, &allowed));
+                for isa in Isa::available() {
+                    let found = rows.search_sieved(isa, 2, &queries, 10, &allowed);
+                    for (query, found) in queries.iter().zip(found) {
+                        assert_eq!(found, sorted(&rows, query, 10, &allowed), "{isa:?}");
+                    }
                 }
             }
         }

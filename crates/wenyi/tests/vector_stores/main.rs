@@ -1,7 +1,7 @@
 //! The suite of all stores on those behind a URL; `qdrant:` is tested against our own server, in its crate.
 #![cfg(test)]
 
-#[path = "../../../store/tests/vector_store/suite.rs"]
+#[path = "../../../store/tests/vector_store/suite/mod.rs"]
 mod suite;
 
 use std::env;

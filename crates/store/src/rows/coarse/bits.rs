@@ -19,6 +19,9 @@ use super::super::best::{Best, Candidate};
 use super::super::column::Column;
 use super::super::sections::Mapped;
 use super::super::{Allowed, Rows, shares};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Level;
 
 /// Rows side by side: the 64-bit lanes of a register.
 const LANES: usize = 8;
@@ -174,7 +177,7 @@ impl Bits {
         let first = block * LANES;
         let words = self.words * LANES;
         let bits = self.bits.get(block * words..(block + 1) * words);
-        let products = products(bits, query);
+        let products = products(Isa::best(), bits, query);
         let worst = best.worst().unwrap_or(f32::NEG_INFINITY);
         let factors = self.factors.get(first..(first + LANES).min(self.len));
         for (lane, (product, factor)) in products.into_iter().zip(factors).enumerate() {
@@ -189,18 +192,20 @@ impl Bits {
 
 /// Σ qᵢ sᵢ for each row of a block.
 #[inline]
-fn products(bits: &[u64], query: &QueryPlanes) -> [f32; LANES] {
+fn products(isa: Isa, bits: &[u64], query: &QueryPlanes) -> [f32; LANES] {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512vpopcntdq") && is_x86_feature_detected!("avx512f") {
+        if isa.level() >= Level::Avx512 && is_x86_feature_detected!("avx512vpopcntdq") {
             // SAFETY: as just found out.
             return unsafe { products_avx512(bits, query) };
         }
-        if is_x86_feature_detected!("popcnt") {
-            // SAFETY: as just found out.
-            return unsafe { products_popcnt(bits, query) };
+        if isa.level() >= Level::Avx2 {
+            // SAFETY: an `Isa` can only be built for a level that this CPU reported.
+            return unsafe { products_avx2(bits, query) };
         }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = isa;
     products_plain(bits, query)
 }
 
@@ -211,8 +216,8 @@ fn products_avx512(bits: &[u64], query: &QueryPlanes) -> [f32; LANES] {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "popcnt")]
-fn products_popcnt(bits: &[u64], query: &QueryPlanes) -> [f32; LANES] {
+#[target_feature(enable = "avx2,popcnt")]
+fn products_avx2(bits: &[u64], query: &QueryPlanes) -> [f32; LANES] {
     products_plain(bits, query)
 }
 
@@ -273,11 +278,8 @@ mod tests {
                 }
             }
             let plain = products_plain(&bits, &planes);
-            assert_eq!(products(&bits, &planes), plain);
-            #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("popcnt") {
-                // SAFETY: as just found out.
-                assert_eq!(unsafe { products_popcnt(&bits, &planes) }, plain);
+            for isa in Isa::available() {
+                assert_eq!(products(isa, &bits, &planes), plain, "{isa:?}");
             }
             for (signs, product) in signs.iter().zip(plain) {
                 let pairs = signs.iter().zip(&query);

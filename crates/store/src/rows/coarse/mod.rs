@@ -21,6 +21,7 @@ use super::sections::{self, Header, Mapped, bytes_of};
 use super::sieve::Sieve;
 use super::{Allowed, Nearest, Rows, Sample};
 use crate::codes::Codes;
+use crate::isa::Isa;
 
 /// With the version of the layout.
 const MAGIC: [u8; 8] = *b"WENYICO1";
@@ -138,7 +139,7 @@ impl Coarse {
                 };
                 let short: Vec<_> = queries.iter().map(|q| leading(q, dimensions)).collect();
                 let short: Vec<&[f32]> = short.iter().map(Vec::as_slice).collect();
-                Sieve::new(rows, codes, &short, count, allowed).run(threads)
+                Sieve::new(Isa::best(), rows, codes, &short, count, allowed).run(threads)
             }
         };
         let behind = (rows.base()..rows.len()).filter(|&row| rows.allows(allowed, row));

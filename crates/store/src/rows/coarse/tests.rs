@@ -59,7 +59,7 @@ fn recall(rows: &Rows, queries: &[Vec<f32>], allowed: &Allowed) -> f64 {
 
 #[test]
 fn recall_has_a_floor_with_filters_removed_rows_and_new_ones() {
-    for form in [CoarseForm::Binary, CoarseForm::Leading { dimensions: 16 }] {
+    for form in [CoarseForm::Binary, CoarseForm::Leading { dimensions: 8 }] {
         let folder = tempfile::tempdir().unwrap();
         let is_leading = form != CoarseForm::Binary;
         let mut all = vectors(&mut Random::new(1), NUM_ROWS + 50, is_leading);

@@ -283,3 +283,5 @@ fn a_page_shows_what_a_reader_sees() {
 
 mod formats;
 mod pdf;
+mod hostile;
+mod mutated;

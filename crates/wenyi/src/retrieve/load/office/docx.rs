@@ -11,6 +11,9 @@ use crate::retrieve::load::places::Unit;
 /// Where the document's relations lead if they do not say.
 const DOCUMENT: &str = "word/document.xml";
 
+/// Tables within tables; the text of each is copied into the cell that it stands in.
+const MOST_TABLES: usize = 16;
+
 pub(in crate::retrieve::load) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
     let mut package = Package::open(bytes)?;
     let relations = package.relations("");
@@ -119,6 +122,8 @@ struct Reader<'a> {
     open: Vec<Paragraph>,
     /// The cells of the row that is being read, for every table that is open.
     tables: Vec<Vec<String>>,
+    /// Open tables below the deepest that is told from the text around it.
+    deeper: usize,
     in_text: bool,
     /// Depth within what is written twice or not shown.
     hidden: usize,
@@ -133,13 +138,15 @@ impl<'a> Reader<'a> {
             page: 1,
             open: Vec::new(),
             tables: Vec::new(),
+            deeper: 0,
             in_text: false,
             hidden: 0,
         }
     }
 
     fn read(&mut self, xml: &str) -> Result<(), SkipReason> {
-        (self.open, self.tables, self.hidden) = (Vec::new(), Vec::new(), 0);
+        (self.open, self.tables) = (Vec::new(), Vec::new());
+        (self.deeper, self.hidden) = (0, 0);
         xml::read(xml, |node| {
             match node {
                 Node::Open(tag) => self.open(&tag),
@@ -179,13 +186,14 @@ impl<'a> Reader<'a> {
             "numId" if tag.attribute("val").as_deref() == Some("0") => {
                 self.with_last(|paragraph| paragraph.list = None);
             }
+            "tbl" if self.tables.len() >= MOST_TABLES => self.deeper += 1,
             "tbl" => {
                 if self.tables.is_empty() {
                     self.draft.close();
                 }
                 self.tables.push(Vec::new());
             }
-            "tc" => {
+            "tc" if self.deeper == 0 => {
                 if let Some(row) = self.tables.last_mut() {
                     row.push(String::new());
                 }
@@ -199,6 +207,7 @@ impl<'a> Reader<'a> {
             "Fallback" => self.hidden = self.hidden.saturating_sub(1),
             "t" => self.in_text = false,
             "p" => self.end_paragraph(),
+            "tbl" | "tr" if self.deeper > 0 => self.deeper -= usize::from(name == "tbl"),
             "tr" => {
                 let row = self.tables.last_mut().map(std::mem::take);
                 self.end_row(&row.unwrap_or_default());

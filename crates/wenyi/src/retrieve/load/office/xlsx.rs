@@ -10,6 +10,9 @@ use crate::retrieve::load::places::Unit;
 use crate::retrieve::load::table::Table;
 use crate::retrieve::load::{SkipReason, guard};
 
+/// Bytes of a row; a cell has at most 32,767 characters.
+const MOST_ROW_BYTES: usize = 64 << 20;
+
 /// Columns of a sheet; what lies beyond is not a table that is read.
 const MOST_COLUMNS: usize = 1024;
 
@@ -51,12 +54,14 @@ fn read_sheet(
         .map_err(|error| broken(&error))?;
     let mut table = Table::new(2);
     let (mut number, mut row) = (0_u64, Vec::new());
+    let mut row_bytes = 0;
     while let Some(cell) = cells.next_cell().map_err(|error| broken(&error))? {
         let (at, column) = cell.get_position();
         let at = u64::from(at) + 1;
         if at != number {
             write_row(draft, &mut table, sheet, number, &row);
             row.clear();
+            row_bytes = 0;
             number = at;
             draft.expect_room()?;
         }
@@ -64,6 +69,12 @@ fn read_sheet(
         if column < MOST_COLUMNS {
             row.resize(row.len().max(column + 1), String::new());
             row[column] = shown(cell.get_value());
+            // All cells may share one long text.
+            row_bytes += row[column].len();
+            if row_bytes > MOST_ROW_BYTES {
+                let limit = MOST_ROW_BYTES as u64;
+                return Err(SkipReason::TooMuch { limit });
+            }
         }
     }
     write_row(draft, &mut table, sheet, number, &row);

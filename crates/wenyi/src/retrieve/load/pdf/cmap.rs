@@ -1,6 +1,6 @@
 //! Character maps (CMaps): which bytes are one code, and what a code stands for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Entries of one map; a font has at most 65,536 glyphs.
 const MOST_ENTRIES: usize = 1 << 17;
@@ -13,8 +13,8 @@ pub(super) struct CMap {
     text: HashMap<u32, String>,
     /// Entries read so far, those of the same code counted again.
     num_entries: usize,
-    /// `(first, last, glyph of the first)`.
-    glyph_ranges: Vec<(u32, u32, u32)>,
+    /// The first code of a range to its last and the glyph of the first.
+    glyph_ranges: BTreeMap<u32, (u32, u32)>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -110,7 +110,7 @@ impl CMap {
                 return;
             };
             if self.glyph_ranges.len() < MOST_ENTRIES {
-                self.glyph_ranges.push((low, high, glyph));
+                self.glyph_ranges.insert(low, (high, glyph));
             }
         }
     }
@@ -127,11 +127,8 @@ impl CMap {
 
     /// The glyph of `code`.
     pub(super) fn glyph(&self, code: u32) -> Option<u32> {
-        let found = self
-            .glyph_ranges
-            .iter()
-            .find(|(low, high, _)| (*low..=*high).contains(&code));
-        found.map(|(low, _, glyph)| glyph.saturating_add(code - low))
+        let (low, (high, glyph)) = self.glyph_ranges.range(..=code).next_back()?;
+        (code <= *high).then(|| glyph.saturating_add(code - low))
     }
 
     /// The code at the start of `bytes` and its length; two bytes where no space fits.

@@ -11,6 +11,16 @@ use super::font::Font;
 /// Bytes of one page's content when unpacked.
 const MOST_CONTENT: usize = 64 << 20;
 
+/// Bytes of all pages' contents, those of forms counted each time that they are drawn: some
+/// seconds of work.
+pub(super) const MOST_OF_ALL: usize = 256 << 20;
+
+/// Pieces of text on one page; a full page of a newspaper has some ten thousand.
+const MOST_PIECES: usize = 1 << 20;
+
+/// Fonts of one file.
+const MOST_FONTS: usize = 1024;
+
 /// Operators of one page, those of its forms counted each time that they are drawn.
 const MOST_OPERATORS: usize = 4_000_000;
 
@@ -43,13 +53,30 @@ pub(super) struct PageContent {
     pub(super) num_images: usize,
 }
 
-/// Fonts by their object, since pages share them.
-pub(super) type Fonts = HashMap<ObjectId, Rc<Font>>;
+/// What pages share.
+pub(super) struct Shared {
+    /// Fonts by the address of their dictionary, which the document keeps where it is.
+    fonts: HashMap<usize, Rc<Font>>,
+    /// Bytes of content that may still be read.
+    pub(super) room: usize,
+    /// True if content was left out because there is too much of it.
+    pub(super) left_out: bool,
+}
 
-pub(super) fn read(document: &Document, page: ObjectId, fonts: &mut Fonts) -> PageContent {
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            fonts: HashMap::new(),
+            room: MOST_OF_ALL,
+            left_out: false,
+        }
+    }
+}
+
+pub(super) fn read(document: &Document, page: ObjectId, shared: &mut Shared) -> PageContent {
     let mut reader = Reader {
         document,
-        fonts,
+        shared,
         out: PageContent::default(),
         operators: 0,
     };
@@ -62,8 +89,9 @@ pub(super) fn read(document: &Document, page: ObjectId, fonts: &mut Fonts) -> Pa
             .filter_map(|&id| document.get_dictionary(id).ok());
         resources.extend(inherited);
     }
-    if let Ok(content) = content {
-        reader.run(&content, &resources, Matrix::IDENTITY, 0);
+    match content {
+        Ok(content) => reader.run(&content, &resources, Matrix::IDENTITY, 0),
+        Err(_) => reader.shared.left_out = true,
     }
     reader.out
 }
@@ -115,7 +143,7 @@ struct State {
 
 struct Reader<'a> {
     document: &'a Document,
-    fonts: &'a mut Fonts,
+    shared: &'a mut Shared,
     out: PageContent,
     operators: usize,
 }
@@ -129,9 +157,11 @@ struct Cursor {
 
 impl<'a> Reader<'a> {
     fn run(&mut self, content: &[u8], resources: &[&'a Dictionary], to_page: Matrix, depth: usize) {
-        let Ok(content) = Content::decode(content) else {
+        let Some(room) = self.shared.room.checked_sub(content.len()) else {
+            (self.shared.room, self.shared.left_out) = (0, true);
             return;
         };
+        self.shared.room = room;
         let mut state = State {
             to_page,
             font: None,
@@ -149,9 +179,11 @@ impl<'a> Reader<'a> {
         };
         // For each open mark, whether it holds what is not part of the text.
         let mut marks: Vec<bool> = Vec::new();
-        for operation in &content.operations {
+        // One at a time: held together they would take twenty times the content's memory.
+        for operation in Content::decode_iter(content).map_while(Result::ok) {
             self.operators += 1;
-            if self.operators > MOST_OPERATORS {
+            if self.operators > MOST_OPERATORS || self.out.pieces.len() > MOST_PIECES {
+                self.shared.left_out = true;
                 return;
             }
             let operands = operation.operands.as_slice();
@@ -277,16 +309,17 @@ impl<'a> Reader<'a> {
             return;
         };
         state.font = self.resource(resources, b"Font", name).and_then(|object| {
-            let (id, object) = self.document.dereference(object).ok()?;
+            let (_, object) = self.document.dereference(object).ok()?;
             let dictionary = object.as_dict().ok()?;
-            let Some(id) = id else {
-                return Some(Rc::new(Font::new(self.document, dictionary)));
-            };
-            let document = self.document;
-            let font = self.fonts.entry(id);
-            Some(Rc::clone(
-                font.or_insert_with(|| Rc::new(Font::new(document, dictionary))),
-            ))
+            let address = std::ptr::from_ref(dictionary).addr();
+            let fonts = &mut self.shared.fonts;
+            if fonts.len() == MOST_FONTS && !fonts.contains_key(&address) {
+                return None;
+            }
+            let font = fonts.entry(address);
+            Some(Rc::clone(font.or_insert_with(|| {
+                Rc::new(Font::new(self.document, dictionary))
+            })))
         });
     }
 

@@ -9,8 +9,9 @@ use lopdf::{Dictionary, Document, LoadOptions, Object, Writer};
 
 use crate::retrieve::load::SkipReason;
 
-/// Bytes of one stream that is unpacked to open a file.
-const MOST_STREAM: usize = 128 << 20;
+/// Bytes of one stream of objects that is unpacked to open a file. Programs put some hundred objects
+/// into one; each takes up to fifty times its bytes in memory.
+const MOST_STREAM: usize = 16 << 20;
 
 pub(super) fn open(bytes: &[u8]) -> Result<Document, SkipReason> {
     let document = load(bytes)?;

@@ -8,7 +8,7 @@ use lopdf::{Dictionary, Document, Object};
 use super::cmap::CMap;
 
 /// Bytes of one map when unpacked.
-const MOST_MAP_BYTES: usize = 8 << 20;
+const MOST_MAP_BYTES: usize = 2 << 20;
 
 /// One code of a string.
 pub(super) struct Glyph {
@@ -225,6 +225,12 @@ fn composite_codes(document: &Document, font: &Dictionary) -> Codes {
     encoding.map_or(Codes::Identity, |(_, encoding)| Codes::Encoded(encoding))
 }
 
+/// Entries of a font's list of widths, about; it has at most 65,536 glyphs.
+const MOST_WIDTHS: usize = 1 << 18;
+
+/// Items of a list of names for 256 codes, the codes counted.
+const MOST_DIFFERENCES: usize = 1024;
+
 /// `/W`: `first [w …]` and `first last w`.
 fn composite_widths(document: &Document, font: &Dictionary) -> HashMap<u32, f32> {
     let mut widths = HashMap::new();
@@ -234,10 +240,15 @@ fn composite_widths(document: &Document, font: &Dictionary) -> HashMap<u32, f32>
     let mut items = list
         .iter()
         .filter_map(|item| document.dereference(item).ok());
-    while let (Some((_, first)), Some((_, second))) = (items.next(), items.next()) {
+    // Ranges may be repeated without end.
+    let mut room = MOST_WIDTHS;
+    while room > 0
+        && let (Some((_, first)), Some((_, second))) = (items.next(), items.next())
+    {
         let Ok(first) = first.as_float() else { break };
         let first = first.clamp(0.0, 65_535.0) as u32;
         if let Ok(list) = second.as_array() {
+            room = room.saturating_sub(list.len());
             for (glyph, width) in (first..=65_535).zip(list) {
                 widths.extend(width.as_float().ok().map(|width| (glyph, width)));
             }
@@ -245,6 +256,7 @@ fn composite_widths(document: &Document, font: &Dictionary) -> HashMap<u32, f32>
             && let Ok(width) = width.as_float()
         {
             let last = last.clamp(0.0, 65_535.0) as u32;
+            room = room.saturating_sub(last.saturating_sub(first) as usize + 1);
             widths.extend((first..=last).map(|glyph| (glyph, width)));
         }
     }
@@ -284,7 +296,7 @@ fn simple_codes(document: &Document, font: &Dictionary, name: &str) -> [Option<S
     let mut codes = base_codes(document, &base);
     let differences = dictionary.and_then(|dictionary| array(document, dictionary, b"Differences"));
     let mut code = 0_usize;
-    for item in differences.into_iter().flatten() {
+    for item in differences.into_iter().flatten().take(MOST_DIFFERENCES) {
         match item {
             Object::Integer(first) => code = usize::try_from(*first).unwrap_or(256),
             Object::Name(glyph) => {

@@ -12,6 +12,9 @@ const COLUMN_GAP: f32 = 0.6;
 /// Gaps from this many font sizes on are a space that the file does not write.
 const SPACE_GAP: f32 = 0.2;
 
+/// Cells of a line, and gaps of a cell that are remembered; no table is as wide.
+const MOST_CELLS: usize = 256;
+
 /// How far back a line is looked for that a piece belongs to.
 const LOOK_BACK: usize = 6;
 
@@ -74,6 +77,9 @@ impl Line {
     fn take(&mut self, piece: &Piece, is_last: bool) -> bool {
         let size = self.size.max(piece.size).max(1.0);
         if self.turn != piece.turn || (self.y - piece.line).abs() > size * 0.4 {
+            return false;
+        }
+        if self.cells.len() >= MOST_CELLS {
             return false;
         }
         let Some(last) = self.cells.last_mut() else {
@@ -155,7 +161,7 @@ impl Cell {
             gap / size,
         );
         let start = self.text.len() - other.text.len();
-        if gap > size * COLUMN_GAP {
+        if gap > size * COLUMN_GAP && self.gaps.len() < MOST_CELLS {
             let (left, right) = (self.right, other.left);
             self.gaps.push(Gap { at, left, right });
         }
@@ -301,16 +307,21 @@ fn shorten_leaders(text: &mut String) {
     const FEWEST_DOTS: usize = 5;
     let is_leader = |c: char| matches!(c, '.' | ' ' | '·' | '…' | '．');
     let dots = |run: &str| run.chars().filter(|&c| c != ' ').count();
-    let mut from = 0;
-    while let Some(start) = text[from..].find(is_leader).map(|start| from + start) {
-        let length = text[start..].find(|c| !is_leader(c));
-        let end = length.map_or(text.len(), |length| start + length);
-        from = end;
-        if dots(&text[start..end]) >= FEWEST_DOTS {
-            text.replace_range(start..end, " … ");
-            from = start + " … ".len();
-        }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find(is_leader) {
+        let run = &rest[start..];
+        let (run, after) = run.split_at(run.find(|c| !is_leader(c)).unwrap_or(run.len()));
+        out.push_str(&rest[..start]);
+        out.push_str(if dots(run) < FEWEST_DOTS {
+            run
+        } else {
+            " … "
+        });
+        rest = after;
     }
+    out.push_str(rest);
+    *text = out;
 }
 
 /// True unless lines jump up the page more often than columns and captions explain.

@@ -11,10 +11,11 @@ mod lines;
 mod paragraphs;
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use lopdf::{Document, Object, ObjectId};
 
-use self::content::Fonts;
+use self::content::Shared;
 use self::lines::Line;
 use self::paragraphs::Style;
 use super::draft::Draft;
@@ -22,6 +23,12 @@ use super::{SkipReason, guard};
 
 /// Pages of one file.
 const MOST_PAGES: usize = 50_000;
+
+/// Longer than any real file takes: only how much of a hostile one is read depends on the machine.
+const MOST_TIME: Duration = Duration::from_secs(60);
+
+/// Lines of all pages: 20,000 pages of 50.
+const MOST_LINES: usize = 1_000_000;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
     guard::against_panics(|| {
@@ -32,17 +39,24 @@ pub(super) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
             return Err(SkipReason::Broken { message });
         }
         let num_pages = ids.len() as u64;
-        let mut fonts = Fonts::new();
+        let mut shared = Shared::new();
         let (mut pages, mut without) = (Vec::new(), Vec::new());
+        let (started, mut num_lines) = (Instant::now(), 0);
         for (number, id) in (1..).zip(ids) {
-            let content = content::read(&document, id, &mut fonts);
+            let content = content::read(&document, id, &mut shared);
             let known: usize = content.pieces.iter().map(|piece| piece.text.len()).sum();
             // A picture with a page number is a scan, too.
             let is_scan = content.num_images > 0 && known < 10;
             if is_scan || (content.num_unknown > 20 && content.num_unknown > known) {
                 without.push(number);
             } else if known > 0 {
-                pages.push((number, lines::lines(&content.pieces)));
+                let lines = lines::lines(&content.pieces);
+                num_lines += lines.len();
+                pages.push((number, lines));
+            }
+            if shared.room == 0 || num_lines > MOST_LINES || started.elapsed() > MOST_TIME {
+                shared.left_out = true;
+                break;
             }
         }
         remove_repeated(&mut pages);
@@ -53,7 +67,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
             draft.expect_room()?;
         }
         let missing = missing_pages(&document, num_pages);
-        if let Some(reason) = missing {
+        let beyond = shared.left_out.then_some(SkipReason::TooMuch {
+            limit: content::MOST_OF_ALL as u64,
+        });
+        for reason in missing.into_iter().chain(beyond) {
             if draft.text.trim().is_empty() {
                 return Err(reason);
             }

@@ -213,7 +213,8 @@ impl Writer<'_> {
             && lower
             && !ends_sentence(before)
             && !is_item(text)
-            && before.chars().count() > 20
+            // More than a number or a caption.
+            && before.chars().nth(20).is_some()
     }
 
     fn code(&mut self, lines: &[Line]) {
