@@ -489,6 +489,9 @@ impl ErrorKind {
             Self::LeadingDimensions { dimensions, .. } => {
                 format!("take fewer than {dimensions}, for example a quarter of them")
             }
+            Self::Export { .. } => {
+                "write where there is more room; the collection is as it was".into()
+            }
             Self::ImportLine { .. } => "give what `wenyi store export COLLECTION.db` wrote".into(),
             Self::LowRecall { .. } => {
                 "take a graph, more leading dimensions, or leave the search exact".into()

@@ -32,6 +32,39 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
+fn an_export_takes_the_place_of_no_store_and_is_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("points.jsonl");
+    fs::write(&lines, LINES).unwrap();
+    let lines = lines.to_str().unwrap();
+    let database = folder.path().join("points.db");
+    let database = database.to_str().unwrap();
+    run(&mut store(&["import", database, lines])).succeeded();
+    let before = fs::read(database).unwrap();
+    let lost = ["would be lost", "hint: name a new file"];
+    run(&mut store(&["export", database, database])).failed(2, &lost);
+    assert_eq!(fs::read(database).unwrap(), before);
+    let dump = url(folder.path(), "memory:dump.json");
+    run(&mut store(&["export", database, &dump])).failed(2, &["wenyi store copy"]);
+
+    // What is read breaks in the middle: the earlier file stays.
+    let broken = folder.path().join("broken.db");
+    fs::write(&broken, &before[..before.len() / 2]).unwrap();
+    run(&mut store(&["export", broken.to_str().unwrap(), lines])).failed(1, &["malformed"]);
+    assert_eq!(fs::read_to_string(lines).unwrap(), LINES);
+    run(&mut store(&["export", database, lines])).succeeded();
+    let exported = fs::read_to_string(lines).unwrap();
+    assert!(exported != LINES && exported.lines().count() == 2);
+    let left = fs::read_dir(folder.path()).unwrap();
+    let names = left.map(|entry| entry.unwrap().file_name());
+    assert!(
+        names
+            .into_iter()
+            .all(|name| !name.to_string_lossy().ends_with(".tmp"))
+    );
+}
+
+#[test]
 fn points_go_from_a_file_through_stores_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let at = |rest| url(folder.path(), rest);

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use wenyi::store::vector_store::{Distance, NamedVector, PointId, ScoredPoint, SparseVector};
+use wenyi::store::vector_store::{
+    Distance, NamedVector, PointId, ScoredPoint, SparseVector, maximal_marginal_relevance_by,
+};
 
 use crate::problem::Problem;
 
@@ -74,8 +76,8 @@ impl Fusion {
     }
 }
 
-/// The indices of up to `wanted` of `vectors` in the order in which they are chosen: each time the one
-/// with the most of λ · closeness to the query - (1 - λ) · the greatest closeness to one chosen before.
+/// The indices of up to `wanted` of `vectors` by maximal marginal relevance, with the closeness of
+/// their space.
 pub(super) fn diverse(
     distance: Option<Distance>,
     query: &NamedVector,
@@ -83,31 +85,10 @@ pub(super) fn diverse(
     wanted: usize,
     lambda: f32,
 ) -> Vec<usize> {
-    let relevance: Vec<f32> = (vectors.iter())
-        .map(|vector| closeness(distance, query, vector))
-        .collect();
-    let mut redundancy = vec![f32::NEG_INFINITY; vectors.len()];
-    let mut left: Vec<usize> = (0..vectors.len()).collect();
-    let mut chosen = Vec::new();
-    while chosen.len() < wanted && !left.is_empty() {
-        let value = |index: usize| match chosen.is_empty() {
-            true => relevance[index],
-            false => lambda * relevance[index] - (1.0 - lambda) * redundancy[index],
-        };
-        let mut best = 0;
-        for place in 1..left.len() {
-            if value(left[place]) > value(left[best]) {
-                best = place;
-            }
-        }
-        let index = left.remove(best);
-        for &other in &left {
-            let alike = closeness(distance, &vectors[index], &vectors[other]);
-            redundancy[other] = redundancy[other].max(alike);
-        }
-        chosen.push(index);
-    }
-    chosen
+    let close = |a: &NamedVector, b: &NamedVector| f64::from(closeness(distance, a, b));
+    let relevance: Vec<f64> = vectors.iter().map(|vector| close(query, vector)).collect();
+    let alike = |a: usize, b: usize| close(&vectors[a], &vectors[b]);
+    maximal_marginal_relevance_by(&relevance, alike, wanted, lambda)
 }
 
 /// How close two vectors of a space are; greater is closer. Of sparse vectors, the dot product.

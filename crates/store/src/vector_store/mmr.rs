@@ -38,9 +38,7 @@ pub(super) fn search<S: VectorStore + ?Sized>(
     Ok(points)
 }
 
-/// The indices of up to `top_k` of `vectors`, in the order in which they are chosen: each time the
-/// one with the most of λ · its relevance - (1 - λ) · the greatest cosine of it and one chosen before
-/// (Carbonell and Goldstein 1998). The first of equals is taken.
+/// [`maximal_marginal_relevance_by`] the cosines of `vectors` with one another.
 #[must_use]
 pub fn maximal_marginal_relevance(
     relevance: &[f64],
@@ -48,9 +46,23 @@ pub fn maximal_marginal_relevance(
     top_k: usize,
     lambda: f32,
 ) -> Vec<usize> {
+    let alike = |a: usize, b: usize| cosine(vectors[a], vectors[b]);
+    maximal_marginal_relevance_by(relevance, alike, top_k, lambda)
+}
+
+/// The indices of up to `top_k` candidates, one for each `relevance`, in the order in which they are
+/// chosen: each time the one with the most of λ · its relevance - (1 - λ) · how much it is `alike` one
+/// chosen before, at most (Carbonell and Goldstein 1998). The first of equals is taken.
+#[must_use]
+pub fn maximal_marginal_relevance_by(
+    relevance: &[f64],
+    alike: impl Fn(usize, usize) -> f64,
+    top_k: usize,
+    lambda: f32,
+) -> Vec<usize> {
     let lambda = f64::from(lambda);
-    let mut redundancy = vec![f64::NEG_INFINITY; vectors.len()];
-    let mut left: Vec<usize> = (0..vectors.len()).collect();
+    let mut redundancy = vec![f64::NEG_INFINITY; relevance.len()];
+    let mut left: Vec<usize> = (0..relevance.len()).collect();
     let mut chosen = Vec::new();
     while chosen.len() < top_k && !left.is_empty() {
         let value = |index: usize| match chosen.is_empty() {
@@ -65,8 +77,7 @@ pub fn maximal_marginal_relevance(
         }
         let index = left.remove(best);
         for &other in &left {
-            let alike = cosine(vectors[index], vectors[other]);
-            redundancy[other] = redundancy[other].max(alike);
+            redundancy[other] = redundancy[other].max(alike(index, other));
         }
         chosen.push(index);
     }

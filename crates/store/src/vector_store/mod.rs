@@ -27,7 +27,7 @@ use crate::Result;
 pub use self::documents::DocumentPoints;
 pub use self::index::{check_points, check_query};
 pub use self::memory::MemoryStore;
-pub use self::mmr::maximal_marginal_relevance;
+pub use self::mmr::{maximal_marginal_relevance, maximal_marginal_relevance_by};
 pub use self::named::{NamedPoint, NamedVector, Space, SparseVector, UNNAMED, Vectors};
 pub use self::point::{Payload, Point, PointId, ScoredPoint};
 pub use self::request::{

@@ -1,7 +1,7 @@
 //! `wenyi store copy | export | import`: points from one store to another, to a file and back;
 //! collections of documents to a file and back.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,19 +133,18 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
     }
     let from = open_store(&arguments.store)?;
     let progress = Terminal::new(false);
-    match &arguments.file {
-        Some(path) => {
-            let file =
-                File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
-            let count = vector_store::export(&*from, &mut BufWriter::new(file), &progress)?;
-            writeln!(io::stderr(), "{} points written", quantity::grouped(count))?;
-        }
-        None => {
-            let stdout = io::stdout().lock();
-            vector_store::export(&*from, &mut BufWriter::new(stdout), &progress)?;
-        }
-    }
-    stopped(&progress)
+    let Some(path) = &arguments.file else {
+        let stdout = io::stdout().lock();
+        vector_store::export(&*from, &mut BufWriter::new(stdout), &progress)?;
+        return stopped(&progress);
+    };
+    let count = written(path, |file| {
+        let count = vector_store::export(&*from, file, &progress)?;
+        stopped(&progress)?;
+        Ok(count)
+    })?;
+    writeln!(io::stderr(), "{} points written", quantity::grouped(count))?;
+    Ok(())
 }
 
 pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
@@ -203,28 +202,83 @@ fn export_documents(collection: &Collection, arguments: &ExportArguments) -> any
         progress.advance(1);
         !progress.is_cancelled()
     };
-    let exported = match &arguments.file {
-        Some(path) => {
-            let file =
-                File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
-            let count = collection.export(&mut BufWriter::new(file), &mut goes_on);
-            progress.finish();
-            writeln!(
-                io::stderr(),
-                "{} written",
-                quantity::counted(count?, "document")
-            )?;
-            Ok(())
-        }
-        None => {
-            let stdout = io::stdout().lock();
-            let count = collection.export(&mut BufWriter::new(stdout), &mut goes_on);
-            progress.finish();
-            count.map(drop)
-        }
+    let mut export = |to: &mut dyn Write| {
+        let count = collection.export(to, &mut goes_on);
+        progress.finish();
+        let count = count?;
+        stopped(&progress)?;
+        anyhow::Ok(count)
     };
-    exported?;
-    stopped(&progress)
+    let Some(path) = &arguments.file else {
+        export(&mut BufWriter::new(io::stdout().lock()))?;
+        return Ok(());
+    };
+    let count = written(path, export)?;
+    writeln!(
+        io::stderr(),
+        "{} written",
+        quantity::counted(count, "document")
+    )?;
+    Ok(())
+}
+
+/// Has a file written by way of one beside it, so that it is there whole or as it was.
+fn written<T>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    expect_lines(path)?;
+    let describe = || format!("cannot write `{}`", path.display());
+    if path.exists() && !path.is_file() {
+        // A pipe or a device.
+        return write(&mut BufWriter::new(
+            File::create(path).with_context(describe)?,
+        ));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.tmp", std::process::id()));
+    let file = File::create(&beside).with_context(describe)?;
+    let mut buffered = BufWriter::new(file);
+    let result = write(&mut buffered).and_then(|value| {
+        let file = buffered.into_inner().map_err(|error| error.into_error());
+        file.and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&beside, path))
+            .with_context(describe)?;
+        Ok(value)
+    });
+    if result.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    result
+}
+
+/// Refuses to write lines where a store is: in place of a database, or to what is the URL of one.
+fn expect_lines(path: &Path) -> anyhow::Result<()> {
+    const DATABASE: &[u8] = b"SQLite format 3\0";
+    let shown = path.display();
+    let is_store = ["memory:", "sqlite:", "postgres:", "postgresql:", "qdrant:"];
+    if is_store
+        .iter()
+        .any(|scheme| path.to_string_lossy().starts_with(scheme))
+    {
+        let hint = format!("`wenyi store copy FROM {shown}` carries points to a store");
+        let error = UserError::new(format!("`{shown}` is a store, expected a file"));
+        return Err(error.with_hint(hint).into());
+    }
+    let mut head = [0; DATABASE.len()];
+    // Only of a file: a pipe would wait for who writes to it.
+    let is_database = path.is_file()
+        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok())
+        && head == DATABASE;
+    if is_database {
+        let hint = format!(
+            "name a new file: `{}`",
+            path.with_extension("jsonl").display()
+        );
+        let error = UserError::new(format!("`{shown}` is a database, which would be lost"));
+        return Err(error.with_hint(hint).into());
+    }
+    Ok(())
 }
 
 fn import_documents(

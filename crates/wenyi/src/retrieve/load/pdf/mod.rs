@@ -11,7 +11,6 @@ mod lines;
 mod paragraphs;
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
 
 use lopdf::{Document, Object, ObjectId};
 
@@ -23,9 +22,6 @@ use super::{SkipReason, guard};
 
 /// Pages of one file.
 const MOST_PAGES: usize = 50_000;
-
-/// Longer than any real file takes: only how much of a hostile one is read depends on the machine.
-const MOST_TIME: Duration = Duration::from_secs(60);
 
 /// Lines of all pages: 20,000 pages of 50.
 const MOST_LINES: usize = 1_000_000;
@@ -41,7 +37,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
         let num_pages = ids.len() as u64;
         let mut shared = Shared::new();
         let (mut pages, mut without) = (Vec::new(), Vec::new());
-        let (started, mut num_lines) = (Instant::now(), 0);
+        let mut num_lines = 0;
         for (number, id) in (1..).zip(ids) {
             let content = content::read(&document, id, &mut shared);
             let known: usize = content.pieces.iter().map(|piece| piece.text.len()).sum();
@@ -54,7 +50,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
                 num_lines += lines.len();
                 pages.push((number, lines));
             }
-            if shared.room == 0 || num_lines > MOST_LINES || started.elapsed() > MOST_TIME {
+            if shared.room == 0 || num_lines > MOST_LINES {
                 shared.left_out = true;
                 break;
             }
