@@ -11,7 +11,8 @@
 //! instruction adds 64 products to the sums of 16 rows and no sum crosses lanes (`vnni`). Where the CPU
 //! has AMX, 16 steps of a block are a tile as they are (`tiles`), and 32 queries take 32 rows at a time.
 //! AVX2 adds products of bytes in 16 bits only (`avx2`): there a query's codes are made so much smaller
-//! that the sums of several steps hold, and its own error, which is part of the bounds, tells the price.
+//! that the sums of several steps hold, and what they lose is kept in codes of its own, which are read
+//! where the first bounds do not decide.
 
 #![cfg_attr(
     target_arch = "x86_64",
@@ -78,9 +79,19 @@ pub(crate) struct QueryCodes {
     scale: f32,
     error: f32,
     norm: f32,
-    /// True if the sums of its products hold in 16 bits, as AVX2 takes them.
-    is_narrow: bool,
+    /// What the codes lose, if they are so small that their sums hold in 16 bits, as AVX2 takes them.
+    rest: Option<Rest>,
     /// What the rows' offset adds to every sum.
+    correction: i32,
+}
+
+/// What a query's codes lose, in codes of the same kind.
+#[derive(Debug)]
+struct Rest {
+    codes: Vec<i32>,
+    scale: f32,
+    /// The length of what is lost even so.
+    error: f32,
     correction: i32,
 }
 
@@ -89,6 +100,19 @@ pub(crate) struct QueryCodes {
 pub(crate) struct Bounds {
     pub(crate) lower: [f32; BLOCK],
     pub(crate) upper: [f32; BLOCK],
+}
+
+impl Bounds {
+    /// Writes what `bounds` says of each lane; returns which upper bounds reach the threshold, one bit
+    /// each.
+    fn fill(&mut self, threshold: f32, bounds: impl Fn(usize) -> (f32, f32)) -> u16 {
+        let mut reached = 0;
+        for lane in 0..BLOCK {
+            (self.lower[lane], self.upper[lane]) = bounds(lane);
+            reached |= u16::from(self.upper[lane] >= threshold) << lane;
+        }
+        reached
+    }
 }
 
 /// Added and taken away again, this rounds an f32 below 2²² to the nearest whole number: the
@@ -280,7 +304,7 @@ impl Codes {
                 // has 64 bytes and every query one number for each step.
                 return unsafe { vnni::bounds(&blocks, queries, thresholds, bounds) };
             }
-            Level::Avx2 | Level::Avx512 if queries.iter().all(|query| query.is_narrow) => {
+            Level::Avx2 | Level::Avx512 if queries.iter().all(|query| query.rest.is_some()) => {
                 // SAFETY: as above.
                 return unsafe { avx2::bounds(&blocks, queries, thresholds, bounds) };
             }
@@ -353,23 +377,51 @@ impl QueryCodes {
             wide_scale(query)
         };
         let error = quantise(query, scale, &mut codes);
-        let codes: Vec<i8> = codes.into_iter().map(|code| code as i8).collect();
-        let pack = |four: &[i8]| {
-            let mut bytes = [0u8; STEP];
-            for (byte, code) in bytes.iter_mut().zip(four) {
-                *byte = *code as u8;
-            }
-            i32::from_le_bytes(bytes)
-        };
+        let (packed, correction) = pack(&codes);
         Self {
-            correction: OFFSET * codes.iter().map(|&code| i32::from(code)).sum::<i32>(),
-            codes: codes.chunks(STEP).map(pack).collect(),
+            rest: is_narrow.then(|| {
+                let lost = query.iter().zip(&codes);
+                Rest::new(
+                    &lost
+                        .map(|(value, code)| value - code * scale)
+                        .collect::<Vec<_>>(),
+                )
+            }),
+            codes: packed,
             scale,
             error,
-            is_narrow,
+            correction,
             norm: query.iter().map(|value| value * value).sum::<f32>().sqrt(),
         }
     }
+}
+
+impl Rest {
+    fn new(lost: &[f32]) -> Self {
+        let mut codes = Vec::new();
+        let scale = narrow_scale(lost);
+        let error = quantise(lost, scale, &mut codes);
+        let (codes, correction) = pack(&codes);
+        Self {
+            codes,
+            scale,
+            error,
+            correction,
+        }
+    }
+}
+
+/// Codes four to a number, and what the rows' offset adds to a sum of their products.
+fn pack(codes: &[f32]) -> (Vec<i32>, i32) {
+    let four = |four: &[f32]| {
+        let mut bytes = [0u8; STEP];
+        for (byte, code) in bytes.iter_mut().zip(four) {
+            *byte = *code as i8 as u8;
+        }
+        i32::from_le_bytes(bytes)
+    };
+    let sum: i32 = codes.iter().map(|&code| code as i32).sum();
+    (codes.chunks(STEP).map(four).collect(), OFFSET * sum)
 }
 
 impl QueryCodes {
@@ -388,6 +440,16 @@ impl QueryCodes {
         let off = error * (self.norm + self.error) + self.slack();
         (score - off, score + off)
     }
+
+    /// The bounds by the sums of the codes and of those of the rest.
+    #[inline(always)]
+    fn refined(&self, rest: &Rest, sums: [i32; 2], scale: f32, error: f32) -> (f32, f32) {
+        let first = (sums[0] - self.correction) as f32 * self.scale;
+        let second = (sums[1] - rest.correction) as f32 * rest.scale;
+        let score = (first + second) * scale;
+        let off = error * (self.norm + rest.error) + (rest.error + SLACK);
+        (score - off, score + off)
+    }
 }
 
 /// The definition.
@@ -401,13 +463,22 @@ fn bounds_plain<const N: usize, const B: usize>(
     for (index, block) in blocks.iter().enumerate() {
         let sums = sums_plain(block.codes, queries.map(|query| query.codes.as_slice()));
         for (number, query) in queries.iter().enumerate() {
-            let Bounds { lower, upper } = &mut bounds[index][number];
-            for lane in 0..BLOCK {
-                let (scale, error) = (block.scales[lane], block.errors[lane]);
-                (lower[lane], upper[lane]) = query.bounds(sums[number][lane], scale, error);
-                let reaches = upper[lane] >= thresholds[number];
-                reached[index][number] |= u16::from(reaches) << lane;
+            let out = &mut bounds[index][number];
+            let threshold = thresholds[number];
+            let row = |lane: usize| (block.scales[lane], block.errors[lane]);
+            let mut mask = out.fill(threshold, |lane| {
+                let (scale, error) = row(lane);
+                query.bounds(sums[number][lane], scale, error)
+            });
+            if let (Some(rest), true) = (&query.rest, mask != 0) {
+                let [rest_sums] = sums_plain(block.codes, [&rest.codes]);
+                mask = out.fill(threshold, |lane| {
+                    let (scale, error) = row(lane);
+                    let sums = [sums[number][lane], rest_sums[lane]];
+                    query.refined(rest, sums, scale, error)
+                });
             }
+            reached[index][number] = mask;
         }
     }
     reached

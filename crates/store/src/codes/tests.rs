@@ -30,10 +30,8 @@ fn bounds_hold_the_score_and_are_narrow_on_every_isa() {
                         let score: f32 = rows[row].iter().zip(query).map(|(a, b)| a * b).sum();
                         let (lower, upper) = (bounds.lower[lane], bounds.upper[lane]);
                         assert!(lower <= score && score <= upper, "{isa:?} {dimensions}");
-                        // A query of fewer values is off by so much more.
-                        let most = if isa.has_wide_sums() { 0.06 } else { 0.1 };
                         assert!(
-                            upper - lower < most,
+                            upper - lower < 0.06,
                             "{isa:?} {dimensions}: {lower} to {upper}"
                         );
                     }
