@@ -328,6 +328,17 @@ impl Problem {
             ChatErrorKind::Engine(error) if matches!(error.kind(), ErrorKind::Grammar { .. }) => {
                 Self::field("response_format", error.to_string())
             }
+            ChatErrorKind::Engine(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Option {
+                        option: "logit_bias",
+                        ..
+                    }
+                ) =>
+            {
+                Self::field("logit_bias", error.to_string())
+            }
             ChatErrorKind::Engine(error) if error.is_user_error() => {
                 Self::field("messages", error.to_string())
             }

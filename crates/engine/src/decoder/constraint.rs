@@ -59,6 +59,8 @@ pub(super) struct Step<'a> {
     /// Tokens that the answer may still have, this one included.
     pub(super) room: usize,
     pub(super) is_thinking: bool,
+    /// The answer repeats itself, and would without an end.
+    pub(super) is_circling: bool,
 }
 
 impl Decoder {
@@ -267,7 +269,7 @@ impl Constraint {
             return Ok(id);
         }
         let end = step.decoder.end_ids.first();
-        let id = match self.in_time(id, step.room) {
+        let id = match self.in_time(id, step) {
             Next::Token(id) => id,
             Next::End => match end {
                 Some(end) => {
@@ -291,8 +293,10 @@ impl Constraint {
         Ok(())
     }
 
-    /// `id`, or the first token of a way to the end if after `id` there would be no room for one.
-    fn in_time(&mut self, id: u32, room: usize) -> Next {
+    /// `id`, or the first token of a way to the end if after `id` there would be no room for one, or
+    /// the model runs in circles.
+    fn in_time(&mut self, id: u32, step: &Step<'_>) -> Next {
+        let room = step.room;
         /// Tokens after which the way to the end is measured again.
         const EVERY: usize = 8;
         /// Room at which it is also measured where a new part may begin, whose way is longer.
@@ -307,6 +311,9 @@ impl Constraint {
                 .clone()
                 .any(|byte| byte.is_ascii_punctuation() || *byte == b'\n');
         let known = self.way.take();
+        if step.is_circling {
+            return self.leave(id, known, room);
+        }
         if room > self.reserve && !may_begin && !self.steps.is_multiple_of(EVERY) {
             return Next::Token(id);
         }
@@ -320,6 +327,14 @@ impl Constraint {
             self.way = Some(way);
             return Next::Token(id);
         }
+        self.leave(id, known, room)
+    }
+
+    /// The next token of the way to the end; `id` if there is none.
+    fn leave(&mut self, id: u32, known: Option<Vec<u32>>, room: usize) -> Next {
+        let Some(matcher) = &self.matcher else {
+            return Next::Token(id);
+        };
         // The way that was found before is not found again if it was found by chance.
         let known = known.filter(|way| way.len() <= room);
         match known.or_else(|| self.vocabulary.way_out(matcher, room)) {

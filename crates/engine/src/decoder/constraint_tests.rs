@@ -147,6 +147,25 @@ fn forms_that_no_answer_can_have_are_refused() {
 }
 
 #[test]
+fn a_model_that_runs_in_circles_is_led_to_the_end() {
+    let decoder = open("llama");
+    let schema = json!({"type": "object", "properties": {"text": {"type": "string"},
+        "list": {"type": "array", "items": {"enum": ["文", "b"]}}, "n": {"type": "integer"}},
+        "required": ["text", "list", "n"], "additionalProperties": false});
+    let grammar = Grammar::JsonSchema(schema);
+    let constraint = decoder.constraint(&grammar, Begins::AtOnce).unwrap();
+    let mut asked = options(constraint, 400, 1);
+    let letter = decoder.tokenizer.token_to_id("a").unwrap();
+    asked.sampling.logit_bias = vec![(letter, 100.0)];
+    let written = write(&decoder, &asked).unwrap();
+    assert_eq!(written.finish, Finish::Stop);
+    assert!(written.ids.len() < 200, "{}", written.content);
+    let value: Value = serde_json::from_str(&written.content).unwrap();
+    assert!(value["text"].as_str().unwrap().ends_with("aaaaaaaa"));
+    assert!(value["n"].is_number(), "{value}");
+}
+
+#[test]
 fn a_way_out_that_only_some_words_lead_to_is_found() {
     let decoder = open("llama");
     for (seed, most) in [(1, 12), (2, 30), (3, 60)] {

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::circles::Circles;
 use super::constraint::{Constraint, Step};
 use super::lookup::Ahead;
 use super::sampler::{Sampler, SamplingOptions};
@@ -176,6 +177,7 @@ struct Answer<'a> {
     stops: StopFilter,
     splitter: Option<ThinkSplitter>,
     constraint: Option<Constraint>,
+    circles: Circles,
     calls: Option<CallSplitter>,
     /// Tokens that no piece has told of yet.
     untold: Vec<TokenLogprob>,
@@ -205,6 +207,7 @@ impl<'a> Answer<'a> {
             splitter: options.split_reasoning.then(|| ThinkSplitter::after(&tail)),
             calls: options.is_call.then(|| CallSplitter::new(trigger)),
             constraint,
+            circles: Circles::default(),
             untold: Vec::new(),
             generation: Generation {
                 content: String::new(),
@@ -239,12 +242,14 @@ impl<'a> Answer<'a> {
                     decoder: self.decoder,
                     room: most - self.generation.ids.len(),
                     is_thinking: (self.splitter.as_ref()).is_some_and(ThinkSplitter::is_thinking),
+                    is_circling: self.circles.is_closed(),
                 };
                 constraint.choose(&step, logits, &mut |logits| sampler.pick(logits))?
             }
         };
         self.sampler.accept(id);
         self.generation.ids.push(id);
+        self.circles.push(&self.generation.ids);
         if let (Some(before), Some(count)) = (before, self.options.logprobs) {
             let entry = self.logprob(&before, id, count)?;
             if !self.decoder.end_ids.contains(&id) {

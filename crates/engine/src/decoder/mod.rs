@@ -15,6 +15,7 @@ mod lookup;
 mod sampler;
 mod grammar;
 mod constraint;
+mod circles;
 mod text;
 mod generate;
 mod score;
@@ -111,6 +112,12 @@ impl Decoder {
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.transformer.config.vocab_size
+    }
+
+    /// Numbers of a token's hidden state.
+    #[must_use]
+    pub fn hidden_size(&self) -> usize {
+        self.transformer.config.hidden_size
     }
 
     /// The instruction set in use.
