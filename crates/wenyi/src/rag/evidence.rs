@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use wenyi_store::Collection;
 
+use super::background;
 use super::coverage::Terms;
 use super::quotes::Sentences;
 use super::retriever::{Candidate, EvidenceOptions, Retrieved, from_collection, with_headings};
@@ -120,14 +121,20 @@ pub(super) fn weigh(
     let shown: Vec<String> = shown.collect();
     let others = candidates.iter().map(|candidate| &candidate.text);
     let others = others.filter(|text| !shown.contains(text)).cloned();
-    let texts: Vec<String> = shown.iter().cloned().chain(others).collect();
+    let company = background::company(embedder, vector, &candidates)?;
+    let beside = company.iter().map(|candidate| candidate.text.clone());
+    let texts: Vec<String> = shown.iter().cloned().chain(others).chain(beside).collect();
     let terms = Terms::of(question);
     let coverage = terms.coverage(&texts, passages.len());
 
     let sentences = Sentences::read(embedder, vector, &passages)?;
     let best = sentences.best_score();
-    let margin = margin(best.unwrap_or(0.0), &candidates);
-    let support = support(coverage, margin, best.is_some());
+    let margin = margin(best.unwrap_or(0.0), &candidates, &company);
+    let support = match support(coverage, margin, best.is_some()) {
+        // Beside sentences of everyday life whatever is on the subject stands out.
+        Support::Strong if !company.is_empty() && !is_spoken_of(coverage, margin) => Support::Weak,
+        support => support,
+    };
     let quotes = match (support, best) {
         (Support::None, _) | (_, None) => Vec::new(),
         (_, Some(best)) => sentences.quotes(least(margin, best)),
@@ -146,12 +153,18 @@ pub(super) fn weigh(
 
 /// How far `best` stands out from candidates that do not answer. Models differ in how wide they
 /// spread their cosines, so the distance is taken relative to what is left up to 1.
-fn margin(best: f32, candidates: &[Candidate]) -> f32 {
-    // In a small collection half of it is background.
-    let rank = BACKGROUND_RANK.min(candidates.len() / 2);
-    match candidates.get(rank) {
-        Some(background) if background.cosine < 1.0 => {
-            ((best - background.cosine) / (1.0 - background.cosine)).clamp(0.0, 1.0)
+fn margin(best: f32, candidates: &[Candidate], company: &[Candidate]) -> f32 {
+    let background = match company.is_empty() {
+        // In a small collection half of it is background.
+        true => {
+            let rank = BACKGROUND_RANK.min(candidates.len() / 2);
+            candidates.get(rank).map(|candidate| candidate.cosine)
+        }
+        false => background::cosine(candidates, company),
+    };
+    match background {
+        Some(background) if background < 1.0 => {
+            ((best - background) / (1.0 - background)).clamp(0.0, 1.0)
         }
         _ => 0.0,
     }
@@ -174,6 +187,13 @@ fn support(coverage: Option<f32>, margin: f32, any: bool) -> Support {
         (_, true, _) => Support::Strong,
         _ => Support::Weak,
     }
+}
+
+/// True if few passages speak of what is asked and not only of its subject. Judged on notes of one to
+/// five passages with the default model: 15 questions that they answer and 10 on their subjects that
+/// they do not, in each of two languages.
+fn is_spoken_of(coverage: Option<f32>, margin: f32) -> bool {
+    coverage.is_none_or(|coverage| coverage >= 0.45) || margin >= 0.4
 }
 
 /// The least score of a quote: one that stands out half as far as the best one.

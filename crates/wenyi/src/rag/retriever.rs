@@ -34,7 +34,7 @@ pub struct Retrieved {
     /// The passages, best first.
     pub passages: Vec<SearchHit>,
     /// What else is near, nearest first, some of the passages among it: by these is judged how far
-    /// the passages stand out. Few or none make every judgement a cautious one.
+    /// the passages stand out. Where they are few, sentences of everyday life stand in for them.
     pub candidates: Vec<Candidate>,
 }
 

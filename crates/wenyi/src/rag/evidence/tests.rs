@@ -120,3 +120,41 @@ fn what_two_passages_say_is_quoted_once() {
     let same = |quote: &&Quote| quote.text.contains("rotated by the administrator");
     assert_eq!(found.quotes.iter().filter(same).count(), 1, "{found:?}");
 }
+
+#[test]
+fn a_single_passage_is_judged_in_both_languages() {
+    let english = [(
+        "office.md",
+        "The office is closed on Sundays. Keys are kept by the porter.",
+    )];
+    for (question, answer) in [
+        ("When is the office closed?", "on Sundays"),
+        ("Who keeps the keys?", "the porter"),
+        ("Is the office closed on Sundays?", "on Sundays"),
+    ] {
+        let found = ask(&english, question);
+        assert_ne!(found.support, Support::None, "{question}: {found:?}");
+        assert!(found.quotes[0].text.contains(answer), "{found:?}");
+    }
+    for question in [
+        "How do I cook potatoes?",
+        "Which ingress controller does Kubernetes need?",
+        "Who wrote the novel about two sisters?",
+    ] {
+        let found = ask(&english, question);
+        assert_eq!(found.support, Support::None, "{question}: {found:?}");
+    }
+    let chinese = [("办公室.md", "办公室星期天关门。钥匙由门卫保管。")];
+    for (question, answer) in [
+        ("办公室什么时候关门？", "星期天"),
+        ("钥匙由谁保管？", "门卫"),
+    ] {
+        let found = ask(&chinese, question);
+        assert_ne!(found.support, Support::None, "{question}: {found:?}");
+        assert!(found.quotes[0].text.contains(answer), "{found:?}");
+    }
+    for question in ["微信小程序多少钱？", "怎样修剪苹果树？"] {
+        let found = ask(&chinese, question);
+        assert_eq!(found.support, Support::None, "{question}: {found:?}");
+    }
+}
