@@ -57,6 +57,53 @@ pub(crate) struct ModelArguments {
     pub(crate) offline: bool,
 }
 
+/// The model that phrases the answer, and the one that finds passages.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Models")]
+pub(crate) struct AnsweringArguments {
+    /// Chat model that answers: a name that `wenyi models list` shows, a folder or .gguf
+    /// file; or a provider's, such as `openai:gpt-4o-mini` or `deepseek:deepseek-v4-flash`
+    #[arg(short, long, value_name = "ID|PATH")]
+    pub(crate) model: Option<String>,
+
+    /// Model that finds passages, as `--model` of `wenyi index`; by default the one that made the
+    /// collection
+    #[arg(long, value_name = "ID|PATH")]
+    pub(crate) embedding_model: Option<String>,
+
+    /// Numbers that the models compute with: f32 is the reference, int8 the fastest
+    #[arg(long, value_name = "NAME", value_parser = precision_parser())]
+    pub(crate) precision: Option<Precision>,
+
+    /// Threads to compute with; all cores if not given
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) threads: Option<usize>,
+
+    /// Use only what is on this machine; open no connection
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+impl AnsweringArguments {
+    /// The one that finds passages.
+    pub(crate) fn embedding(&self) -> ModelArguments {
+        ModelArguments {
+            model: self.embedding_model.clone(),
+            precision: self.precision,
+            threads: self.threads,
+            offline: self.offline,
+        }
+    }
+
+    /// The one that answers.
+    pub(crate) fn chat(&self) -> ModelArguments {
+        ModelArguments {
+            model: self.model.clone(),
+            ..self.embedding()
+        }
+    }
+}
+
 /// A count of at least one.
 pub(crate) fn positive(value: &str) -> Result<usize, String> {
     match value.parse() {

@@ -97,6 +97,11 @@ pub(crate) fn finish(result: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(verdict.code)
 }
 
+/// Prints what went wrong where the program goes on.
+pub(crate) fn tell(error: &anyhow::Error) -> io::Result<()> {
+    print(&mut io::stderr().lock(), error, &Verdict::of(error))
+}
+
 /// What an error means to the one who ran the program.
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {

@@ -8,6 +8,7 @@ mod texts;
 mod model;
 mod collection;
 mod question;
+mod answering;
 mod vector_file;
 mod commands;
 mod output;

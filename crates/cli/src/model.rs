@@ -89,6 +89,8 @@ fn encoder_options(arguments: &ModelArguments, id: String) -> EncoderOptions {
 /// A chat model, and what to expect of it.
 pub(crate) struct OpenedChat {
     pub(crate) chat: Arc<dyn ChatModel>,
+    /// The same one, if it is on this machine.
+    pub(crate) local: Option<LocalChatModel>,
     /// It loses its way in long prompts, and invents.
     pub(crate) is_small: bool,
 }
@@ -111,10 +113,11 @@ pub(crate) fn speaks(name: &str, language: &str, offline: bool) -> anyhow::Resul
 }
 
 /// Opens the chat model called `name`, here or behind an API; fetches it first if it is not on this
-/// machine.
+/// machine. `context` is the longest conversation of a model here.
 pub(crate) fn open_chat(
     arguments: &ModelArguments,
     name: &str,
+    context: Option<usize>,
     progress: &dyn Progress,
 ) -> anyhow::Result<OpenedChat> {
     /// Weights of less than this, 4-bit ones of about a billion parameters, are those of a small model.
@@ -130,6 +133,7 @@ pub(crate) fn open_chat(
         }
         return Ok(OpenedChat {
             chat: Arc::from(init_chat_model_with(name, &config)?),
+            local: None,
             is_small: false,
         });
     }
@@ -147,11 +151,13 @@ pub(crate) fn open_chat(
     let options = DecoderOptions {
         precision: arguments.precision,
         threads: arguments.threads,
+        context,
         ..DecoderOptions::default()
     };
     let chat = LocalChatModel::open(&local.path, &local.id, &options)?;
     Ok(OpenedChat {
-        chat: Arc::new(chat),
+        chat: Arc::new(chat.clone()),
+        local: Some(chat),
         is_small: size.unwrap_or_else(|| weights(&local.path)) < SMALL,
     })
 }

@@ -59,8 +59,35 @@ impl QuestionArguments {
         model: &ModelArguments,
         progress: &Terminal,
     ) -> anyhow::Result<Opened> {
+        self.documents().open(model, progress)
+    }
+
+    fn documents(&self) -> Documents<'_> {
+        Documents {
+            path: &self.path,
+            no_index: self.no_index,
+            indexing: &self.indexing,
+        }
+    }
+}
+
+/// Documents, or a collection of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Documents<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) no_index: bool,
+    pub(crate) indexing: &'a IndexingArguments,
+}
+
+impl Documents<'_> {
+    /// Indexes what is new, then opens the collection; `model` is the one that embeds.
+    pub(crate) fn open(
+        self,
+        model: &ModelArguments,
+        progress: &Terminal,
+    ) -> anyhow::Result<Opened> {
         let hub = model::hub(model.offline)?;
-        let target = Target::new(&self.path, self.indexing.collection.as_deref(), &hub);
+        let target = Target::new(self.path, self.indexing.collection.as_deref(), &hub);
         self.expect_something(&target)?;
         let keeps_model = model.model.is_none() && !self.indexing.reindex;
         let remembered = keeps_model
@@ -78,7 +105,7 @@ impl QuestionArguments {
     }
 
     /// Says at once that there is nothing at the path, before a model is fetched.
-    fn expect_something(&self, target: &Target) -> anyhow::Result<()> {
+    fn expect_something(self, target: &Target) -> anyhow::Result<()> {
         let Target::Documents { root, collection } = target else {
             return Ok(());
         };
@@ -98,7 +125,7 @@ impl QuestionArguments {
 
     /// Indexes what changed, if there is anything to look at and the collection can be written.
     fn index(
-        &self,
+        self,
         target: &Target,
         embedder: &dyn Embedder,
         progress: &Terminal,

@@ -6,7 +6,21 @@ use serde_json::Value;
 
 use crate::{fixture, wenyi};
 
+/// A command with a few documents, and the folder that they and its cache are in.
 fn notes() -> (tempfile::TempDir, assert_cmd::Command) {
+    let (folder, notes) = documents();
+    let mut command = wenyi();
+    command.env("WENYI_CACHE", folder.path().join("cache"));
+    command
+        .arg("ask")
+        .arg(notes)
+        .arg("--embedding-model")
+        .arg(fixture("bert"));
+    (folder, command)
+}
+
+/// A few documents, in a folder of their own in another.
+pub(crate) fn documents() -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().expect("a folder of its own");
     let notes = folder.path().join("notes");
     fs::create_dir(&notes).expect("a folder of its own");
@@ -21,14 +35,7 @@ fn notes() -> (tempfile::TempDir, assert_cmd::Command) {
         "The office is closed on Sundays.\n",
     )
     .expect("a folder of its own");
-    let mut command = wenyi();
-    command.env("WENYI_CACHE", folder.path().join("cache"));
-    command
-        .arg("ask")
-        .arg(notes)
-        .arg("--embedding-model")
-        .arg(fixture("bert"));
-    (folder, command)
+    (folder, notes)
 }
 
 #[test]
@@ -75,7 +82,7 @@ fn what_is_not_there_is_said_in_the_questions_language() {
 
 /// An imitation of OpenAI's server that says `answer` in a stream, whatever is asked; gives its URL and
 /// the request that came.
-fn provider(answer: &str) -> (String, std::thread::JoinHandle<Value>) {
+pub(crate) fn provider(answer: &str) -> (String, std::thread::JoinHandle<Value>) {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/v1", listener.local_addr().expect("a port"));
@@ -114,7 +121,7 @@ fn provider(answer: &str) -> (String, std::thread::JoinHandle<Value>) {
     (url, thread)
 }
 
-const SENTENCE: &str = "Keys are rotated with `admin rotate`.";
+pub(crate) const SENTENCE: &str = "Keys are rotated with `admin rotate`.";
 
 #[test]
 fn a_distant_model_phrases_the_answer_and_is_checked() {
@@ -129,6 +136,12 @@ fn a_distant_model_phrases_the_answer_and_is_checked() {
         .assert()
         .success();
     let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    // A sentence that is a quote word for word is the model's answer all the same.
+    assert_eq!(
+        text.matches("Keys are rotated with `admin rotate`").count(),
+        2,
+        "{text}"
+    );
     let evidence = text.find("keys.md:3").expect("the evidence comes first");
     let answer = text
         .find("Robots eat 300 pizzas daily. [?]")

@@ -1,5 +1,6 @@
 //! One question, and a conversation that is taken up again.
 
+use super::ask::{SENTENCE, documents, provider};
 use super::run::{Run, run};
 use super::{fixture, wenyi};
 
@@ -65,4 +66,147 @@ fn a_model_that_only_reads_is_refused() {
         .arg(fixture("bert"))
         .arg("hello");
     run(&mut command).failed(2, &["expected a model that writes text"]);
+}
+
+/// A conversation about the documents at `collection`.
+fn about(collection: &std::path::Path, cache: &std::path::Path) -> assert_cmd::Command {
+    let mut command = wenyi();
+    command
+        .env("WENYI_CACHE", cache)
+        .args(["chat", "--threads", "1", "--collection"])
+        .arg(collection)
+        .arg("--embedding-model")
+        .arg(fixture("bert"));
+    command
+}
+
+#[test]
+fn a_conversation_answers_from_documents_in_the_questions_language() {
+    let (folder, notes) = documents();
+    let cache = folder.path().join("cache");
+    let saved = folder.path().join("saved.txt");
+    let input = format!(
+        "{SENTENCE}\nkubernetes ingress nginx?\n怎样配置 kubernetes nginx？\n/save {}\n\
+         /collection missing\n/collection\nhello\n",
+        saved.display()
+    );
+    let mut command = about(&notes, &cache);
+    command
+        .args(["--max-tokens", "8", "--temperature", "0", "--model"])
+        .arg(fixture("decoders/llama"))
+        .write_stdin(input);
+    let talked = run(&mut command).succeeded();
+    assert!(
+        talked.stderr.contains("answering from "),
+        "{}",
+        talked.stderr
+    );
+    // The tiny model's words are noise, which no passage supports: the quotes are the answer.
+    let quoted = talked.stdout.find(SENTENCE).expect("the quote");
+    let place = talked.stdout.find("keys.md:3").expect("its place");
+    let english = talked.stdout.find("not in these documents").expect("told");
+    let chinese = talked.stdout.find("这些文档中没有答案").expect("told");
+    assert!(quoted < place && place < english && english < chinese);
+    assert!(
+        talked.stderr.contains("there is no `missing`"),
+        "{}",
+        talked.stderr
+    );
+    assert!(talked.stderr.contains("hint: "), "{}", talked.stderr);
+    // Without documents, the model alone answers.
+    let last = talked.stdout.trim_end().lines().last().expect("an answer");
+    assert!(!last.contains("文档"), "{}", talked.stdout);
+    let text = std::fs::read_to_string(&saved).expect("saved");
+    assert!(
+        text.contains(&format!("user: {SENTENCE}\n\nassistant: {SENTENCE}")),
+        "{text}"
+    );
+    // The numbers mean nothing any more.
+    assert!(!text.contains("[1]"), "{text}");
+}
+
+#[test]
+fn a_distant_model_answers_from_documents_and_heeds_instructions() {
+    let said = "Keys are rotated with `admin rotate` [1]. Robots eat 300 pizzas daily [7].";
+    let (url, thread) = provider(said);
+    let (folder, notes) = documents();
+    let mut command = about(&notes, &folder.path().join("cache"));
+    command
+        .env("OPENAI_API_KEY", "k")
+        .env("OPENAI_BASE_URL", url)
+        .args([
+            "--model",
+            "openai:gpt-4o-mini",
+            "--system",
+            "Speak like a pirate.",
+        ])
+        .arg(SENTENCE);
+    let answered = run(&mut command).succeeded();
+    let expected = "Keys are rotated with `admin rotate`. [1] Robots eat 300 pizzas daily. [?]";
+    assert!(answered.stdout.contains(expected), "{}", answered.stdout);
+    let request = thread.join().expect("a request");
+    let system = request["messages"][0]["content"].as_str().expect("a text");
+    assert!(
+        system.starts_with("Answer from the passages alone."),
+        "{system}"
+    );
+    assert!(system.ends_with("Speak like a pirate."), "{system}");
+}
+
+#[test]
+fn a_model_that_repeats_itself_is_ended_in_the_questions_language() {
+    for (question, said, told) in [
+        (
+            "Who rotates keys?",
+            "The administrator rotates them. ",
+            "repeated itself",
+        ),
+        ("谁更换密钥？", "密钥由管理员更换。", "重复自己的话"),
+    ] {
+        let (url, thread) = provider(&said.repeat(40));
+        let mut command = wenyi();
+        command
+            .env("OPENAI_API_KEY", "k")
+            .env("OPENAI_BASE_URL", url)
+            .args(["chat", "--model", "openai:gpt-4o-mini", question]);
+        let answered = run(&mut command).succeeded();
+        assert_eq!(
+            answered.stdout.matches(said.trim()).count(),
+            1,
+            "{}",
+            answered.stdout
+        );
+        assert!(answered.stderr.contains(told), "{}", answered.stderr);
+        thread.join().expect("a request");
+    }
+}
+
+#[test]
+fn a_small_model_takes_the_likeliest_words_unless_something_is_set() {
+    let said = |arguments: &[&str]| {
+        let mut command = wenyi();
+        command
+            .args([
+                "chat",
+                "hello",
+                "--threads",
+                "1",
+                "--max-tokens",
+                "24",
+                "--model",
+            ])
+            .arg(fixture("decoders/llama"))
+            .args(arguments);
+        run(&mut command).succeeded().stdout
+    };
+    let usual = said(&[]);
+    assert_eq!(usual, said(&[]));
+    let as_asked = said(&["--temperature", "0", "--repetition-penalty", "1.1"]);
+    assert_eq!(usual, as_asked);
+    assert_ne!(usual, said(&["--seed", "7"]));
+    assert_ne!(usual, said(&["--top-p", "0.99"]));
+    assert_ne!(usual, said(&["--temperature", "0"]), "without a penalty");
+    let mut command = wenyi();
+    command.args(["chat", "hello", "--top-p", "2"]);
+    run(&mut command).failed(2, &["expected a number above 0, at most 1"]);
 }

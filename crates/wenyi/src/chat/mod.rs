@@ -12,8 +12,10 @@ mod prepare;
 mod local;
 mod sessions;
 mod memory;
+mod circles;
 
 pub use crate::providers::{init_chat_model, init_chat_model_with};
+pub use circles::without_circles;
 pub use error::{ChatError, ChatErrorKind};
 pub use local::{DEFAULT_CHAT_MODEL, DecoderOptions, LocalChatModel};
 pub use memory::{Turn, TurnVectors, recall, turns};

@@ -43,6 +43,8 @@ pub enum FinishReason {
     ToolCalls,
     /// The provider would not let it go on.
     ContentFilter,
+    /// It began to run in circles, and was ended there: see [`super::without_circles`].
+    Repetition,
     /// Another reason, in the provider's words.
     Other(String),
 }
@@ -56,6 +58,7 @@ impl FinishReason {
             Self::Length => "length",
             Self::ToolCalls => "tool_calls",
             Self::ContentFilter => "content_filter",
+            Self::Repetition => "repetition",
             Self::Other(reason) => reason,
         }
     }
@@ -69,6 +72,7 @@ impl From<&str> for FinishReason {
             // The older name, from before several calls were possible.
             "tool_calls" | "function_call" => Self::ToolCalls,
             "content_filter" => Self::ContentFilter,
+            "repetition" => Self::Repetition,
             other => Self::Other(other.into()),
         }
     }

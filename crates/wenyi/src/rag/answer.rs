@@ -103,5 +103,7 @@ pub enum RagEvent<'a> {
         text: &'a str,
         /// What was found out about it.
         claim: Option<&'a Claim>,
+        /// Whose words it is in. A model's sentence can be a quote word for word, and is the model's.
+        by: AnsweredBy,
     },
 }

@@ -15,7 +15,9 @@ use super::follow_up::{FollowUp, leans_on_what_was_said, rewritten, with_recent_
 use super::language::Language;
 use super::prompt::{CitingPrompt, PassageText, RagPrompt};
 use super::retriever::{CollectionRetriever, EvidenceOptions, PassageRetriever};
-use crate::chat::{ChatModel, ChatOptions, ChatRequest, ReplyBuilder};
+use crate::chat::{
+    ChatModel, ChatOptions, ChatRequest, Message, MessageRole, ReplyBuilder, without_circles,
+};
 use crate::embed::Embedder;
 
 /// How to answer.
@@ -198,7 +200,10 @@ impl Rag {
     fn look_up(&self, question: &RagQuestion) -> Result<Evidence, RagError> {
         let asked = asked(&question.question)?;
         let history = &question.history;
-        if history.is_empty() || self.options.follow_up == FollowUp::AsItIs {
+        // Instructions are nothing that a question could lean on.
+        let is_spoken =
+            |message: &Message| matches!(message.role, MessageRole::User | MessageRole::Assistant);
+        if !history.iter().any(is_spoken) || self.options.follow_up == FollowUp::AsItIs {
             return self.find(asked);
         }
         if let (FollowUp::Rewrite, Some(chat)) = (self.options.follow_up, &self.chat) {
@@ -246,7 +251,7 @@ impl Rag {
         };
         let (mut splitter, mut reply) = (Splitter::default(), ReplyBuilder::default());
         let mut goes_on = true;
-        for delta in chat.stream(&request)? {
+        for delta in without_circles(chat.stream(&request)?) {
             let delta = delta?;
             reply.push(&delta);
             splitter.push(&delta.content);
@@ -297,7 +302,7 @@ impl Writing<'_> {
         said: &Said,
         on_event: &mut dyn FnMut(RagEvent<'_>) -> ControlFlow<()>,
     ) -> Result<bool, RagError> {
-        /// Small models run in circles.
+        /// A model that goes on inventing has nothing to say.
         const MOST_UNSUPPORTED: usize = 3;
         if said.text.is_empty() || self.claims.iter().any(|claim| claim.text == said.text) {
             return Ok(true);
@@ -334,6 +339,7 @@ impl Writing<'_> {
         let flow = on_event(RagEvent::Text {
             text: &piece,
             claim: Some(&claim),
+            by: AnsweredBy::Model,
         });
         self.claims.push(claim);
         Ok(flow.is_continue())
@@ -357,6 +363,7 @@ impl Writing<'_> {
         let flow = on_event(RagEvent::Text {
             text: &text,
             claim: None,
+            by: AnsweredBy::Model,
         });
         flow.is_continue()
     }
@@ -399,7 +406,11 @@ impl Answer {
         self.text = text.to_owned();
         self.claims.clear();
         // The answer is whole; there is nothing left to end.
-        let _ = on_event(RagEvent::Text { text, claim: None });
+        let _ = on_event(RagEvent::Text {
+            text,
+            claim: None,
+            by: AnsweredBy::Nobody,
+        });
         self
     }
 
@@ -422,6 +433,7 @@ impl Answer {
             let flow = on_event(RagEvent::Text {
                 text: &piece,
                 claim: Some(&claim),
+                by: AnsweredBy::Quotes,
             });
             self.claims.push(claim);
             if flow.is_break() {

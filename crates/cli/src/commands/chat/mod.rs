@@ -1,38 +1,48 @@
 //! `wenyi chat`: a conversation with a model, or one question.
 
+mod documents;
 mod history;
 mod memory;
+mod orders;
+mod speaker;
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use wenyi::chat::{
-    ChatModel, ChatOptions, ChatRequest, DEFAULT_CHAT_MODEL, DecoderOptions, LocalChatModel,
-    Message, MessageRole, ReplyBuilder,
-};
+use wenyi::chat::{Message, MessageRole};
 
-use crate::arguments::ModelArguments;
-use crate::exit::{Stopped, UserError};
+use crate::arguments::AnsweringArguments;
+use crate::exit::{Stopped, tell};
 use crate::output::style::{self, Style};
 use crate::progress::Terminal;
 use crate::{interrupt, model};
 
+use documents::Documents;
 use history::History;
 use memory::Memory;
+use orders::{COMMANDS, Order, order};
+use speaker::Speaker;
 
 /// Talk with a model
 ///
 /// With a question: answers it and ends. Without: a conversation, one line a turn, kept on this
 /// machine and taken up again the next time. Of a conversation that grows longer than the model can
-/// read, it is shown the latest turns and those that the question is about. The default model is tiny and speaks English; choose a
-/// larger one with --model.
+/// read, it is shown the latest turns and those that the question is about. With a collection, each
+/// answer begins with the sentences of the documents that it comes from, and is checked against
+/// them. The default model is tiny and speaks English; choose a larger one with --model. Small models
+/// take the likeliest words with a repetition penalty of 1.1, unless something else is set.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The question; without one, a conversation begins
     #[arg(value_name = "QUESTION")]
     question: Vec<String>,
+
+    /// Answer from these documents: a folder or file, or a collection made by `wenyi index
+    /// --collection`
+    #[arg(short, long, value_name = "PATH|COLLECTION.db")]
+    collection: Option<PathBuf>,
 
     /// Instructions for the model
     #[arg(long, value_name = "TEXT")]
@@ -42,6 +52,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NUMBER", value_parser = temperature)]
     temperature: Option<f64>,
 
+    /// Choose among the likeliest words that together have this probability
+    #[arg(long, value_name = "NUMBER", value_parser = share)]
+    top_p: Option<f64>,
+
+    /// Above 1, less of what was said already
+    #[arg(long, value_name = "NUMBER", value_parser = penalty)]
+    repetition_penalty: Option<f64>,
+
     /// Longest answer
     #[arg(long, value_name = "TOKENS")]
     max_tokens: Option<u32>,
@@ -50,7 +68,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Longest conversation that the model can follow; its memory grows with it
+    /// Longest conversation that a model on this machine can follow; its memory grows with it
     #[arg(long, value_name = "TOKENS")]
     context: Option<usize>,
 
@@ -59,7 +77,7 @@ pub(crate) struct Arguments {
     new: bool,
 
     #[command(flatten)]
-    model: ModelArguments,
+    models: AnsweringArguments,
 }
 
 const EXAMPLES: &str = "\
@@ -68,15 +86,10 @@ Examples:
   wenyi chat \"What is the capital of France?\"
   wenyi chat -m qwen2.5-0.5b-instruct \"法国的首都是哪里？\"
   wenyi chat -m models/any.gguf --system \"Answer in one sentence.\"
+  wenyi chat -c docs/
+  wenyi chat -c notes.db \"办公室什么时候关门？\"
 
-In a conversation: /model NAME, /system TEXT, /save FILE, /clear, /help, /quit.";
-
-const COMMANDS: &str = "\
-/model NAME   go on with another model
-/system TEXT  instructions for the model; without TEXT, none
-/save FILE    write the conversation to a file
-/clear        forget the conversation
-/quit         end (so does Ctrl-D)";
+In a conversation: /model NAME, /system TEXT, /collection PATH, /save FILE, /clear, /help, /quit.";
 
 fn temperature(value: &str) -> Result<f64, String> {
     match value.parse::<f64>() {
@@ -85,144 +98,61 @@ fn temperature(value: &str) -> Result<f64, String> {
     }
 }
 
+fn share(value: &str) -> Result<f64, String> {
+    match value.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 1.0 => Ok(number),
+        _ => Err("expected a number above 0, at most 1".into()),
+    }
+}
+
+fn penalty(value: &str) -> Result<f64, String> {
+    match value.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 10.0 => Ok(number),
+        _ => Err("expected a number above 0, at most 10".into()),
+    }
+}
+
 /// Answers one question, or talks.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let progress = Terminal::new(false);
-    let chat = Chat {
-        model: open(arguments, arguments.model.model.as_deref(), &progress)?,
-        options: ChatOptions {
-            temperature: arguments.temperature,
-            max_tokens: arguments.max_tokens,
-            seed: arguments.seed,
-            ..ChatOptions::default()
-        },
+    let mut chat = Chat {
+        documents: None,
+        speaker: Speaker::open(arguments, arguments.models.model.as_deref(), &progress)?,
     };
+    if let Some(path) = &arguments.collection {
+        chat.documents = Some(Documents::open(path, &arguments.models, &progress)?);
+    }
+    drop(progress);
     if arguments.question.is_empty() {
         return talk(chat, arguments);
     }
+    let question = arguments.question.join(" ");
     let mut messages = Vec::new();
     messages.extend(arguments.system.as_deref().map(Message::system));
-    messages.push(Message::user(arguments.question.join(" ")));
-    chat.answer(messages)?;
+    match &chat.documents {
+        Some(documents) => documents.answer(&chat.speaker, &messages, &question)?,
+        None => {
+            messages.push(Message::user(question));
+            chat.speaker.answer(messages)?
+        }
+    };
     Ok(())
 }
 
-/// Opens the model called `name`, else the default one; fetches it first if it is not here.
-fn open(
-    arguments: &Arguments,
-    name: Option<&str>,
-    progress: &Terminal,
-) -> anyhow::Result<LocalChatModel> {
-    let hub = model::hub(arguments.model.offline)?;
-    let local = hub.resolve(name.unwrap_or(DEFAULT_CHAT_MODEL), progress)?;
-    let options = DecoderOptions {
-        precision: arguments.model.precision,
-        threads: arguments.model.threads,
-        context: arguments.context,
-        ..DecoderOptions::default()
-    };
-    Ok(LocalChatModel::open(&local.path, &local.id, &options)?)
-}
-
-/// A model and how it answers.
+/// Who speaks, and from what.
 struct Chat {
-    model: LocalChatModel,
-    options: ChatOptions,
-}
-
-impl Chat {
-    /// Tokens that a conversation may have before an answer to it.
-    fn budget(&self) -> usize {
-        /// Share of the context that is kept for the answer, unless its length is asked for.
-        const ANSWER: usize = 4;
-        let context = self.model.decoder().context();
-        let answer = self
-            .options
-            .max_tokens
-            .map_or(context / ANSWER, |most| most as usize);
-        context.saturating_sub(answer)
-    }
-
-    fn count(&self, text: &str) -> usize {
-        let ids = self.model.decoder().tokenizer().encode(text);
-        ids.map_or(text.len(), |ids| ids.len())
-    }
-
-    /// Prints the answer as it comes, and returns it.
-    fn answer(&self, messages: Vec<Message>) -> anyhow::Result<Message> {
-        let request = ChatRequest::new(messages).with_options(self.options.clone());
-        let mut stdout = io::stdout().lock();
-        let mut reply = ReplyBuilder::default();
-        let mut thinks = false;
-        for delta in self.model.stream(&request)? {
-            if interrupt::requested() {
-                writeln!(stdout)?;
-                let message = "the answer was cut short".into();
-                return Err(Stopped { message }.into());
-            }
-            let delta = delta?;
-            if !delta.reasoning_content.is_empty() {
-                // Thoughts are not the answer, so they do not go where the answer goes.
-                write!(io::stderr(), "{}", delta.reasoning_content)?;
-                thinks = true;
-            }
-            if !delta.content.is_empty() && std::mem::take(&mut thinks) {
-                writeln!(io::stderr(), "\n")?;
-            }
-            write!(stdout, "{}", delta.content)?;
-            stdout.flush()?;
-            reply.push(&delta);
-        }
-        writeln!(stdout)?;
-        let mut message = reply.finish().message;
-        // What was thought is not read again in the next turn.
-        message.reasoning_content = None;
-        Ok(message)
-    }
-}
-
-/// What a line that begins with `/` asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Order<'a> {
-    Model(&'a str),
-    System(&'a str),
-    Save(PathBuf),
-    Clear,
-    Help,
-    Quit,
-}
-
-fn order(line: &str) -> Option<Result<Order<'_>, UserError>> {
-    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let rest = rest.trim();
-    let needs = |what: &str| {
-        let message = format!("`{name}` needs {what}");
-        Err(UserError::new(message).with_hint("/help shows the commands"))
-    };
-    Some(match (name.strip_prefix('/')?, rest) {
-        ("model", "") => needs("a model's name"),
-        ("model", name) => Ok(Order::Model(name)),
-        ("system", text) => Ok(Order::System(text)),
-        ("save", "") => needs("a file's name"),
-        ("save", path) => Ok(Order::Save(path.into())),
-        ("clear", _) => Ok(Order::Clear),
-        ("help" | "?", _) => Ok(Order::Help),
-        ("quit" | "exit" | "q", _) => Ok(Order::Quit),
-        _ => {
-            let message = format!("`{name}` is no command");
-            Err(UserError::new(message).with_hint("/help shows the commands"))
-        }
-    })
+    speaker: Speaker,
+    documents: Option<Documents>,
 }
 
 /// A conversation until the end of the input.
 fn talk(mut chat: Chat, arguments: &Arguments) -> anyhow::Result<()> {
-    let hub = model::hub(arguments.model.offline)?;
+    let hub = model::hub(arguments.models.offline)?;
     let mut history = History::open(hub.cache_folder(), arguments.new)?;
     if let Some(text) = &arguments.system {
         history.set_system(text)?;
     }
-    let mut memory = Memory::new(hub.cache_folder(), arguments.model.offline);
+    let mut memory = Memory::new(hub.cache_folder(), arguments.models.offline);
     let style = style::stderr();
     greet(&chat, &history, &style)?;
     let mut line = String::new();
@@ -243,16 +173,16 @@ fn talk(mut chat: Chat, arguments: &Arguments) -> anyhow::Result<()> {
                     if error.is::<Stopped>() {
                         return Err(error);
                     }
-                    writeln!(io::stderr(), "{}: {error:#}", style.error("error"))?;
+                    tell(&error)?;
                 }
             }
             Some(Ok(Order::Quit)) => return Ok(()),
             Some(Ok(order)) => {
                 if let Err(error) = obey(&order, &mut chat, &mut history, arguments) {
-                    writeln!(io::stderr(), "{}: {error:#}", style.error("error"))?;
+                    tell(&error)?;
                 }
             }
-            Some(Err(error)) => writeln!(io::stderr(), "{}: {error}", style.error("error"))?,
+            Some(Err(error)) => tell(&error.into())?,
         }
     }
 }
@@ -267,15 +197,28 @@ fn greet(chat: &Chat, history: &History, style: &Style) -> io::Result<()> {
         1 => ", going on after 1 turn".into(),
         turns => format!(", going on after {turns} turns"),
     };
-    let name = style.bold(chat.model.name());
-    writeln!(io::stderr(), "{name}{taken_up}; /help shows the commands")
+    let source = chat.documents.as_ref();
+    let source = source.map_or_else(String::new, |documents| {
+        format!(", answering from {}", documents.path.display())
+    });
+    let name = style.bold(chat.speaker.chat.name());
+    writeln!(
+        io::stderr(),
+        "{name}{source}{taken_up}; /help shows the commands"
+    )
 }
 
 fn turn(chat: &Chat, history: &mut History, memory: &mut Memory, text: &str) -> anyhow::Result<()> {
-    let count = |text: &str| chat.count(text);
-    let mut messages = memory.recall(history.messages(), text, chat.budget(), &count)?;
-    messages.push(Message::user(text));
-    let answer = chat.answer(messages)?;
+    let Chat { speaker, documents } = chat;
+    let answer = match documents {
+        Some(documents) => documents.answer(speaker, history.messages(), text)?,
+        None => {
+            let count = |text: &str| speaker.count(text);
+            let mut messages = memory.recall(history.messages(), text, speaker.budget(), &count)?;
+            messages.push(Message::user(text));
+            speaker.answer(messages)?
+        }
+    };
     history.push(Message::user(text), answer)
 }
 
@@ -287,10 +230,14 @@ fn obey(
 ) -> anyhow::Result<()> {
     match order {
         Order::Model(name) => {
-            chat.model = open(arguments, Some(name), &Terminal::new(false))?;
-            writeln!(io::stderr(), "{}", chat.model.name())?;
+            chat.speaker = Speaker::open(arguments, Some(name), &Terminal::new(false))?;
+            writeln!(io::stderr(), "{}", chat.speaker.chat.name())?;
         }
         Order::System(text) => history.set_system(text)?,
+        Order::Collection(path) => {
+            let open = |path: &PathBuf| open_documents(path, arguments);
+            chat.documents = path.as_ref().map(open).transpose()?;
+        }
         Order::Save(path) => history.save_text(path)?,
         Order::Clear => history.clear()?,
         Order::Help => writeln!(io::stderr(), "{COMMANDS}")?,
@@ -299,19 +246,8 @@ fn obey(
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_are_told_from_questions() {
-        assert!(order("what is /model?").is_none());
-        assert_eq!(
-            order("/model  qwen3-0.6b ").unwrap().unwrap(),
-            Order::Model("qwen3-0.6b")
-        );
-        assert_eq!(order("/system").unwrap().unwrap(), Order::System(""));
-        assert!(order("/save").unwrap().is_err());
-        assert!(order("/frobnicate").unwrap().is_err());
-    }
+fn open_documents(path: &Path, arguments: &Arguments) -> anyhow::Result<Documents> {
+    let documents = Documents::open(path, &arguments.models, &Terminal::new(false))?;
+    writeln!(io::stderr(), "answering from {}", path.display())?;
+    Ok(documents)
 }

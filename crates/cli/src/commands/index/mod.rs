@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
 }
 
 /// How to index, for `index` and `search`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct IndexingArguments {
     /// File to keep the vectors in, for all paths together; one for each path in the cache folder if
     /// not given

@@ -148,7 +148,7 @@ fn answer(
     let mut on_event = |event: RagEvent<'_>| {
         let piece = match event {
             RagEvent::Evidence(evidence) => Piece::Evidence(head.evidence(evidence)),
-            RagEvent::Text { text, claim } => Piece::Text(head.text(text, claim)),
+            RagEvent::Text { text, claim, .. } => Piece::Text(head.text(text, claim)),
         };
         match sender.blocking_send(Ok(piece)) {
             Ok(()) => ControlFlow::Continue(()),

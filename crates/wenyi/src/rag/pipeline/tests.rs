@@ -2,9 +2,7 @@ use std::fs;
 use std::sync::Mutex;
 
 use super::*;
-use crate::chat::{
-    ChatDelta, ChatError, ChatStream, FinishReason, Message, MessageRole, ToolCallDelta,
-};
+use crate::chat::{ChatDelta, ChatError, ChatStream, FinishReason, ToolCallDelta};
 use crate::progress::Silent;
 use crate::retrieve::bag_of_words::BagOfWords;
 use crate::retrieve::{ChunkOptions, IndexOptions, index, open_collection};
@@ -151,6 +149,22 @@ fn what_a_small_model_invents_is_left_out() {
 }
 
 #[test]
+fn a_model_that_repeats_itself_is_ended_and_that_is_said() {
+    let (_folder, rag) = rag(GUIDE);
+    let circle = "Keys are rotated by the administrator [1]. ".repeat(40);
+    let chat = Scripted::new(&[Box::leak(circle.into_boxed_str())]);
+    for rag in [
+        rag.clone().with_chat_model(chat.clone()),
+        rag.with_small_chat_model(chat),
+    ] {
+        let answer = rag.ask(&QUESTION.into()).unwrap();
+        assert_eq!(answer.text, "Keys are rotated by the administrator. [1]");
+        assert_eq!(answer.finish_reason, Some(FinishReason::Repetition));
+        assert_eq!(answer.support, Support::Strong);
+    }
+}
+
+#[test]
 fn without_evidence_no_model_is_asked() {
     let (_folder, rag) = rag(GUIDE);
     let chat = Scripted::new(&["Surely."]);
@@ -259,6 +273,12 @@ fn a_follow_up_is_looked_up_with_what_it_means() {
         ..RagOptions::default()
     };
     let rag = rag.with_chat_model(chat.clone()).with_options(options);
+    let first = RagQuestion::from(QUESTION).after(vec![Message::system("Be brief.")]);
+    assert_eq!(rag.evidence(&first).unwrap().question, QUESTION);
+    assert!(
+        chat.asked.lock().unwrap().is_empty(),
+        "nothing was said before"
+    );
     let answer = rag.ask(&follow_up).unwrap();
     assert_eq!(answer.question, "Is the old key valid?");
     let asked = chat.asked.lock().unwrap();

@@ -1,9 +1,5 @@
 //! `wenyi ask`: a question in, the sentences that answer it out, then a model's answer, checked.
 
-mod show;
-
-use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,20 +8,17 @@ use serde::Serialize;
 use wenyi::chat::ChatModel;
 use wenyi::progress::Progress;
 use wenyi::rag::{
-    Answer, AnsweredBy, Claim, Evidence, EvidenceOptions, Language, Rag, RagEvent, RagOptions,
-    RagQuestion, Support,
+    Answer, AnsweredBy, Claim, Evidence, EvidenceOptions, Language, Rag, RagOptions, RagQuestion,
+    Support,
 };
 
-use crate::arguments::{ModelArguments, positive, precision_parser};
+use crate::answering::{self, Show};
+use crate::arguments::{AnsweringArguments, positive};
 use crate::commands::index::Indexed;
-use crate::exit::Stopped;
-use crate::interrupt;
 use crate::model;
 use crate::output::{self, style};
 use crate::progress::Terminal;
 use crate::question::QuestionArguments;
-
-use show::Show;
 
 /// Answer a question from the documents
 ///
@@ -55,34 +48,7 @@ pub(crate) struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    models: Models,
-}
-
-/// The model that phrases the answer, and the one that finds passages.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Models")]
-struct Models {
-    /// Chat model that phrases the answer: a name that `wenyi models list` shows, a folder or .gguf
-    /// file; or a provider's, such as `openai:gpt-4o-mini` or `deepseek:deepseek-v4-flash`
-    #[arg(short, long, value_name = "ID|PATH")]
-    model: Option<String>,
-
-    /// Model that finds passages, as `--model` of `wenyi index`; by default the one that made the
-    /// collection
-    #[arg(long, value_name = "ID|PATH")]
-    embedding_model: Option<String>,
-
-    /// Numbers that the models compute with: f32 is the reference, int8 the fastest
-    #[arg(long, value_name = "NAME", value_parser = precision_parser())]
-    precision: Option<wenyi::embed::Precision>,
-
-    /// Threads to compute with; all cores if not given
-    #[arg(long, value_name = "N", value_parser = positive)]
-    threads: Option<usize>,
-
-    /// Use only what is on this machine; open no connection
-    #[arg(long)]
-    offline: bool,
+    models: AnsweringArguments,
 }
 
 const EXAMPLES: &str = "\
@@ -102,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let evidence = rag.evidence(&question)?;
     let show = Show::new(style::stdout(), Language::of(&evidence.question));
     if !arguments.json {
-        write(&show.evidence(&evidence))?;
+        answering::write(&show.evidence(&evidence))?;
     }
     let report = Report {
         collection: &opened.file,
@@ -127,53 +93,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     drop(progress);
     if arguments.json {
-        let answer = rag.answer(evidence, &mut |_| go_on())?;
-        stopped()?;
+        let answer = rag.answer(evidence, &mut |_| answering::go_on())?;
+        answering::stopped()?;
         return output::json(&report.with(&answer.evidence, Some(&answer)));
     }
     if !rag.has_chat_model() {
         return Ok(());
     }
-    // Quotes that stand in for an answer have been shown.
-    let quotes: Vec<String> = (evidence.quotes.iter())
-        .map(|quote| quote.text.trim().to_owned())
-        .collect();
-    let is_shown = |claim: Option<&Claim>| claim.is_some_and(|claim| quotes.contains(&claim.text));
-    let answer = rag.answer(evidence, &mut |event| {
-        if let RagEvent::Text { text, claim } = event
-            && !is_shown(claim)
-        {
-            // A closed pipe ends the work; `write` will tell below.
-            if write(&show.text(text, claim)).is_err() {
-                return ControlFlow::Break(());
-            }
-        }
-        go_on()
-    })?;
-    write(&show.end(&answer))?;
-    stopped()
-}
-
-/// Goes on unless Ctrl-C was pressed.
-fn go_on() -> ControlFlow<()> {
-    match interrupt::requested() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    }
-}
-
-fn stopped() -> anyhow::Result<()> {
-    if interrupt::requested() {
-        let message = "the answer was cut short".into();
-        return Err(Stopped { message }.into());
-    }
+    answering::answer(&rag, evidence, show)?;
     Ok(())
-}
-
-fn write(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 /// A chat model, by what can be expected of it.
@@ -203,30 +131,16 @@ impl Arguments {
     fn chat_model(&self, evidence: &Evidence, progress: &Terminal) -> anyhow::Result<Chat> {
         let models = &self.models;
         let language = Language::of(&evidence.question);
-        let arguments = ModelArguments {
-            model: models.model.clone(),
-            ..models.embedding()
-        };
+        let arguments = models.chat();
         let name = model::chat_model_name(arguments.model.as_deref())?;
         if models.model.is_none() && !model::speaks(&name, language.code(), models.offline)? {
             return Ok(Chat::OfAnotherLanguage(name));
         }
-        let opened = model::open_chat(&arguments, &name, progress)?;
+        let opened = model::open_chat(&arguments, &name, None, progress)?;
         Ok(match opened.is_small {
             true => Chat::Small(opened.chat),
             false => Chat::Large(opened.chat),
         })
-    }
-}
-
-impl Models {
-    fn embedding(&self) -> ModelArguments {
-        ModelArguments {
-            model: self.embedding_model.clone(),
-            precision: self.precision,
-            threads: self.threads,
-            offline: self.offline,
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Evidence and answer as people read them.
 
+use wenyi::chat::FinishReason;
 use wenyi::rag::{Answer, AnsweredBy, Claim, Evidence, Language, Quote, Support};
 
 use crate::output;
@@ -9,18 +10,18 @@ use crate::output::wrap::wrap;
 
 /// Prints in the question's language: whoever asks in Chinese is told in Chinese.
 #[derive(Clone, Copy)]
-pub(super) struct Show {
+pub(crate) struct Show {
     style: Style,
     language: Language,
 }
 
 impl Show {
-    pub(super) fn new(style: Style, language: Language) -> Self {
+    pub(crate) fn new(style: Style, language: Language) -> Self {
         Self { style, language }
     }
 
     /// The quotes with their places, or that there are none.
-    pub(super) fn evidence(self, found: &Evidence) -> String {
+    pub(crate) fn evidence(self, found: &Evidence) -> String {
         let mut text = String::new();
         match found.support {
             Support::None => text.push_str(&self.not_in_these_documents(found)),
@@ -80,7 +81,7 @@ impl Show {
     }
 
     /// The next part of the answer; what the passages do not support is marked.
-    pub(super) fn text(self, text: &str, claim: Option<&Claim>) -> String {
+    pub(crate) fn text(self, text: &str, claim: Option<&Claim>) -> String {
         match claim {
             Some(claim) if claim.support == Support::None => {
                 let mark = self.style.error("[?]");
@@ -91,7 +92,7 @@ impl Show {
     }
 
     /// What is to be known of an answer, behind it.
-    pub(super) fn end(self, answer: &Answer) -> String {
+    pub(crate) fn end(self, answer: &Answer) -> String {
         let mut lines = Vec::new();
         let is_unsupported = |claim: &Claim| claim.support == Support::None;
         if answer.answered_by == AnsweredBy::Model && answer.support == Support::None {
@@ -114,6 +115,9 @@ impl Show {
                 ),
             });
         }
+        if answer.finish_reason == Some(FinishReason::Repetition) {
+            lines.push(self.repeats());
+        }
         let lines: Vec<String> = lines.into_iter().map(|line| self.style.dim(line)).collect();
         match lines.is_empty() {
             true => "\n".into(),
@@ -122,8 +126,29 @@ impl Show {
         }
     }
 
+    /// Why an answer ends where it does.
+    pub(crate) fn repeats(self) -> &'static str {
+        self.say(
+            "the model only repeated itself from here on; the answer was ended",
+            "模型从这里开始只是重复自己的话，回答到此为止",
+        )
+    }
+
+    /// Why an answer ends in the middle.
+    pub(crate) fn cut_off(self) -> &'static str {
+        self.say(
+            "the conversation is as long as it can be, and the answer cut off; --context makes room, /clear begins anew",
+            "对话已达到最大长度，回答被截断；--context 可以放宽，/clear 重新开始",
+        )
+    }
+
+    /// What a follow-up was taken to mean.
+    pub(crate) fn looked_up(self, question: &str) -> String {
+        format!("{} {question}", self.say("looked up:", "查找："))
+    }
+
     /// Why no model phrases the answer.
-    pub(super) fn no_model(self, name: &str) -> String {
+    pub(crate) fn no_model(self, name: &str) -> String {
         match self.language {
             Language::English => {
                 format!(
@@ -136,7 +161,7 @@ impl Show {
         }
     }
 
-    fn say<'a>(self, english: &'a str, chinese: &'a str) -> &'a str {
+    fn say(self, english: &'static str, chinese: &'static str) -> &'static str {
         match self.language {
             Language::English => english,
             Language::Chinese => chinese,
