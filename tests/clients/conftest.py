@@ -44,6 +44,7 @@ def server(provider, tmp_path_factory):
     for alias in ALIASES:
         command += ["--alias", f"{alias}=bert"]
     command += ["--chat-model", f"chat={FIXTURES / 'decoders/llama'}"]
+    command += ["--chat-model", "smollm2-135m-instruct"]
     command += ["--chat-model", "far-away=imitation:a-model"]
     command += ["--store", str(folder / "kept")]
     environment = {**os.environ, "WENYI_API_KEYS": KEY, "IMITATION_KEY": "sk-of-the-provider"}

@@ -34,7 +34,7 @@ class TestThroughProviderWithToolsAsForm(Through):
 
 
 class TestHere(ChatModelIntegrationTests):
-    """A model on this machine."""
+    """The default chat model on this machine: the smallest there is, so what it cannot know its grammar does."""
 
     @property
     def chat_model_class(self):
@@ -42,15 +42,19 @@ class TestHere(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        return {"model": "chat", "stream_usage": True, "max_tokens": 24, "temperature": 0}
+        return {"model": "smollm2-135m-instruct", "stream_usage": True, "max_tokens": 100, "temperature": 0}
 
     @property
-    def has_tool_calling(self):
-        return False
+    def model_override_value(self):
+        return "chat"
 
     @property
-    def has_structured_output(self):
-        return False
+    def supports_json_mode(self):
+        return True
+
+    @property
+    def structured_output_kwargs(self):
+        return {"method": "json_schema"}
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

@@ -8,6 +8,7 @@ mod error;
 mod tools;
 mod calls;
 mod quoted;
+mod meant;
 mod prepare;
 mod local;
 mod sessions;

@@ -8,6 +8,7 @@ use wenyi_engine::decoder::{
 use wenyi_engine::tokenizer::AddedWord;
 
 use super::calls::{CallReader, short_id};
+use super::meant::with_meant_tool;
 use super::quoted::{broken, encode, without_passages};
 use super::tools::{Syntax, callable, instructions, must_call, unsupported};
 use super::{
@@ -75,6 +76,8 @@ pub(super) fn prepare(
 ) -> Result<Prepared, ChatError> {
     let template = decoder.template();
     let template = template.ok_or_else(|| unsupported(model, "messages", "a chat template"))?;
+    let meant = with_meant_tool(decoder, request);
+    let request = meant.as_ref().unwrap_or(request);
     let (tools, form) = (callable(model, request)?, form(request));
     let must_call = must_call(request);
     if form.is_some() && !tools.is_empty() && !must_call {
