@@ -35,7 +35,7 @@ fn a_vector_is_the_same_alone_and_in_any_company() {
                     })
                     .collect();
                 let expected: &Vec<Vec<f32>> = first.get_or_insert_with(|| vectors.clone());
-                for (text, (got, want)) in vectors.iter().zip(&*expected).enumerate() {
+                for (text, (got, want)) in vectors.iter().zip(expected).enumerate() {
                     let off = got.iter().zip(want).map(|(a, b)| (a - b).abs());
                     let off = off.fold(0.0, f32::max);
                     assert!(

@@ -55,7 +55,7 @@ impl<'a, T: Number> Rows<'a, T> {
     }
 
     /// The same rows, seen from `column` on.
-    pub(crate) fn from_column(self, column: usize) -> Self {
+    pub(crate) fn skipping_columns(self, column: usize) -> Self {
         debug_assert!(column < self.stride);
         Self {
             base: self.base.wrapping_add(column),

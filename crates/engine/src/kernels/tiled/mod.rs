@@ -79,7 +79,7 @@ impl<'a> TileRows<'a> {
     }
 
     /// The same rows, seen from `step` on.
-    pub(crate) fn from_step(self, step: usize) -> Self {
+    pub(crate) fn skipping_steps(self, step: usize) -> Self {
         debug_assert!(step < self.steps);
         Self {
             base: self.base.wrapping_add(step * TILE_BYTES),

@@ -121,9 +121,9 @@ impl<'a> Inner<'a> {
     /// Of the whole width, one part.
     pub(super) fn of(self, part: &Part, operand: Operand) -> Self {
         Self {
-            operand: self.operand.from_step(part.steps(operand).start),
-            halves: self.halves.from_column(part.columns.start),
-            scales: self.scales.from_column(2 * part.index),
+            operand: self.operand.skipping_steps(part.steps(operand).start),
+            halves: self.halves.skipping_columns(part.columns.start),
+            scales: self.scales.skipping_columns(2 * part.index),
         }
     }
 
