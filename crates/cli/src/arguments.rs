@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser};
+use wenyi::chat::CacheFormat;
 use wenyi::embed::{Overflow, Precision, Role};
 
 use crate::commands::Command;
@@ -43,8 +44,15 @@ pub(crate) struct ModelArguments {
     #[arg(short, long, value_name = "ID|PATH")]
     pub(crate) model: Option<String>,
 
-    /// Numbers to compute with: f32 is the reference, int8 the fastest; the fastest accurate one of
-    /// this machine if not given
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
+}
+
+/// How models on this machine compute.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ComputeArguments {
+    /// Numbers to compute with: f32 is the reference, bf16 all but equals it, int8 takes the least
+    /// memory; the fastest accurate one of this machine if not given
     #[arg(long, value_name = "NAME", value_parser = precision_parser())]
     pub(crate) precision: Option<Precision>,
 
@@ -71,17 +79,8 @@ pub(crate) struct AnsweringArguments {
     #[arg(long, value_name = "ID|PATH")]
     pub(crate) embedding_model: Option<String>,
 
-    /// Numbers that the models compute with: f32 is the reference, int8 the fastest
-    #[arg(long, value_name = "NAME", value_parser = precision_parser())]
-    pub(crate) precision: Option<Precision>,
-
-    /// Threads to compute with; all cores if not given
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub(crate) threads: Option<usize>,
-
-    /// Use only what is on this machine; open no connection
-    #[arg(long)]
-    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
 }
 
 impl AnsweringArguments {
@@ -89,9 +88,7 @@ impl AnsweringArguments {
     pub(crate) fn embedding(&self) -> ModelArguments {
         ModelArguments {
             model: self.embedding_model.clone(),
-            precision: self.precision,
-            threads: self.threads,
-            offline: self.offline,
+            compute: self.compute.clone(),
         }
     }
 
@@ -99,7 +96,7 @@ impl AnsweringArguments {
     pub(crate) fn chat(&self) -> ModelArguments {
         ModelArguments {
             model: self.model.clone(),
-            ..self.embedding()
+            compute: self.compute.clone(),
         }
     }
 }
@@ -127,6 +124,15 @@ pub(crate) fn role(value: &str) -> Result<Role, String> {
 /// The precisions by name.
 pub(crate) fn precision_parser() -> impl TypedValueParser<Value = Precision> {
     PossibleValuesParser::new(["f32", "bf16", "int8"]).try_map(|name| name.parse::<Precision>())
+}
+
+/// How keys and values of a conversation are kept, by name.
+pub(crate) fn kv_cache_parser() -> impl TypedValueParser<Value = CacheFormat> {
+    PossibleValuesParser::new(["bf16", "int8", "f32"]).map(|name| match name.as_str() {
+        "int8" => CacheFormat::Int8,
+        "f32" => CacheFormat::F32,
+        _ => CacheFormat::Bf16,
+    })
 }
 
 /// The policies for texts longer than the model.

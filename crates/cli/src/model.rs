@@ -44,7 +44,7 @@ pub(crate) fn open(
         return Ok(init_embeddings_with(name, &config)?);
     }
     let name = resolved.map_or_else(|| name.to_owned(), |resolved| resolved.model);
-    let local = hub(arguments.offline)?.resolve(&name, progress)?;
+    let local = hub(arguments.compute.offline)?.resolve(&name, progress)?;
     let options = encoder_options(arguments, local.id);
     Ok(Box::new(LocalEmbedder::open(&local.path, &options)?))
 }
@@ -63,13 +63,13 @@ pub(crate) fn open_reranker(
         return Ok(init_reranker_with(name, &config)?);
     }
     let name = resolved.map_or_else(|| name.to_owned(), |resolved| resolved.model);
-    let local = hub(arguments.offline)?.resolve(&name, progress)?;
+    let local = hub(arguments.compute.offline)?.resolve(&name, progress)?;
     let options = encoder_options(arguments, local.id);
     Ok(Box::new(LocalReranker::open(&local.path, &options)?))
 }
 
 fn expect_online(arguments: &ModelArguments, remote: &ModelName) -> anyhow::Result<()> {
-    if !arguments.offline {
+    if !arguments.compute.offline {
         return Ok(());
     }
     let error = UserError::new(format!("`{remote}` is not on this machine"));
@@ -79,8 +79,8 @@ fn expect_online(arguments: &ModelArguments, remote: &ModelName) -> anyhow::Resu
 
 fn encoder_options(arguments: &ModelArguments, id: String) -> EncoderOptions {
     EncoderOptions {
-        precision: arguments.precision,
-        threads: arguments.threads,
+        precision: arguments.compute.precision,
+        threads: arguments.compute.threads,
         name: Some(id),
         ..EncoderOptions::default()
     }
@@ -113,11 +113,11 @@ pub(crate) fn speaks(name: &str, language: &str, offline: bool) -> anyhow::Resul
 }
 
 /// Opens the chat model called `name`, here or behind an API; fetches it first if it is not on this
-/// machine. `context` is the longest conversation of a model here.
+/// machine, with the precision and threads of `arguments` and what else `keeping` says.
 pub(crate) fn open_chat(
     arguments: &ModelArguments,
     name: &str,
-    context: Option<usize>,
+    keeping: DecoderOptions,
     progress: &dyn Progress,
 ) -> anyhow::Result<OpenedChat> {
     /// Weights of less than this, 4-bit ones of about a billion parameters, are those of a small model.
@@ -125,7 +125,7 @@ pub(crate) fn open_chat(
     let config = Config::load()?;
     let resolved = ModelName::resolve(name, &config).ok();
     if let Some(remote) = resolved.as_ref().filter(|resolved| !resolved.is_local()) {
-        if arguments.offline {
+        if arguments.compute.offline {
             let error = UserError::new(format!("`{remote}` is not on this machine"));
             return Err(error
                 .with_hint("leave out `--offline`, or name a local model")
@@ -138,7 +138,7 @@ pub(crate) fn open_chat(
         });
     }
     let name = resolved.map_or_else(|| name.to_owned(), |resolved| resolved.model);
-    let hub = hub(arguments.offline)?;
+    let hub = hub(arguments.compute.offline)?;
     let entry = hub.catalog().find(&name);
     if let Some(entry) = entry.filter(|entry| entry.kind != ModelKind::Chat) {
         let message = format!("`{name}` is no chat model but one for {}", entry.kind);
@@ -149,10 +149,9 @@ pub(crate) fn open_chat(
     let size = entry.map(|entry| entry.size);
     let local = hub.resolve(&name, progress)?;
     let options = DecoderOptions {
-        precision: arguments.precision,
-        threads: arguments.threads,
-        context,
-        ..DecoderOptions::default()
+        precision: arguments.compute.precision,
+        threads: arguments.compute.threads,
+        ..keeping
     };
     let chat = LocalChatModel::open(&local.path, &local.id, &options)?;
     Ok(OpenedChat {

@@ -86,7 +86,7 @@ impl Documents<'_> {
         model: &ModelArguments,
         progress: &Terminal,
     ) -> anyhow::Result<Opened> {
-        let hub = model::hub(model.offline)?;
+        let hub = model::hub(model.compute.offline)?;
         let target = Target::new(self.path, self.indexing.collection.as_deref(), &hub);
         self.expect_something(&target)?;
         let keeps_model = model.model.is_none() && !self.indexing.reindex;

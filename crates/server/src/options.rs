@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wenyi::chat::CacheFormat;
 use wenyi::config::Config;
 use wenyi::embed::{Overflow, Precision, Role};
 use wenyi::hub::DEFAULT_MODEL;
@@ -32,6 +33,8 @@ pub struct ServerOptions {
     pub threads: Option<usize>,
     /// Tokens of a conversation that local chat models can follow; `None` for the models' own.
     pub chat_context: Option<usize>,
+    /// As [`wenyi::chat::DecoderOptions::cache`].
+    pub kv_cache: CacheFormat,
     /// Answers of one chat model in work at once, waiting ones included; more are refused with 429.
     pub max_chats: usize,
     /// Models that nobody uses leave memory while less than this is free, in bytes.
@@ -92,6 +95,7 @@ impl Default for ServerOptions {
             precision: None,
             threads: None,
             chat_context: None,
+            kv_cache: CacheFormat::default(),
             max_chats: 64,
             memory_reserve: 256 << 20,
             offline: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use wenyi::chat::ChatModel;
+use wenyi::chat::{ChatModel, DecoderOptions};
 use wenyi::progress::Progress;
 use wenyi::rag::{
     Answer, AnsweredBy, Claim, Evidence, EvidenceOptions, Language, Rag, RagOptions, RagQuestion,
@@ -133,10 +133,11 @@ impl Arguments {
         let language = Language::of(&evidence.question);
         let arguments = models.chat();
         let name = model::chat_model_name(arguments.model.as_deref())?;
-        if models.model.is_none() && !model::speaks(&name, language.code(), models.offline)? {
+        if models.model.is_none() && !model::speaks(&name, language.code(), models.compute.offline)?
+        {
             return Ok(Chat::OfAnotherLanguage(name));
         }
-        let opened = model::open_chat(&arguments, &name, None, progress)?;
+        let opened = model::open_chat(&arguments, &name, DecoderOptions::default(), progress)?;
         Ok(match opened.is_small {
             true => Chat::Small(opened.chat),
             false => Chat::Large(opened.chat),

@@ -130,7 +130,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn answering(arguments: &QaArguments) -> anyhow::Result<()> {
     let questions = judged_questions(&arguments.questions)?;
     let progress = Terminal::new(arguments.json);
-    let hub = model::hub(arguments.model.offline)?;
+    let hub = model::hub(arguments.model.compute.offline)?;
     let target = Target::new(&arguments.path, None, &hub);
     let remembered = remembered_model(target.collection(), &hub);
     let embedder = model::open(&arguments.model, remembered.as_deref(), &progress)?;

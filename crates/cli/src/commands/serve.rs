@@ -9,14 +9,15 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::LevelFilter;
+use wenyi::chat::CacheFormat;
 use wenyi::config::Config;
-use wenyi::embed::{Overflow, Precision, Role};
+use wenyi::embed::{Overflow, Role};
 use wenyi::hub::{DEFAULT_MODEL, Hub};
 use wenyi::progress::Progress;
 use wenyi::providers::{Endpoint, ModelName};
 use wenyi_server::{Alias, ServedCollection, ServedModel, Server, ServerOptions};
 
-use crate::arguments::{overflow_parser, positive, precision_parser, role};
+use crate::arguments::{ComputeArguments, kv_cache_parser, overflow_parser, positive, role};
 use crate::exit::UserError;
 use crate::interrupt;
 use crate::model;
@@ -81,18 +82,16 @@ pub(crate) struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Models")]
 struct Computing {
-    /// Numbers to compute with: f32 is the reference, int8 the fastest; the fastest accurate one of
-    /// this machine if not given
-    #[arg(long, value_name = "NAME", value_parser = precision_parser())]
-    precision: Option<Precision>,
-
-    /// Threads of each model; all cores if not given
-    #[arg(long, value_name = "N", value_parser = positive)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeArguments,
 
     /// Longest conversation that local chat models can follow; their memory grows with it
     #[arg(long, value_name = "TOKENS", value_parser = positive)]
     chat_context: Option<usize>,
+
+    /// How local chat models keep what they have read: int8 in half the memory, less exactly
+    #[arg(long, value_name = "NAME", default_value = "bf16", value_parser = kv_cache_parser())]
+    kv_cache: CacheFormat,
 
     /// Load all models at the start, not only the first
     #[arg(long)]
@@ -113,10 +112,6 @@ struct Computing {
     /// Memory for vectors of texts seen before, in MiB; 0 for none
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     cache: usize,
-
-    /// Use only what is on this machine; open no connection
-    #[arg(long)]
-    offline: bool,
 }
 
 #[derive(Args, Debug)]
@@ -206,7 +201,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     for note in config.notes() {
         progress.note(note);
     }
-    let offline = arguments.computing.offline;
+    let offline = arguments.computing.compute.offline;
     let options = options(arguments, config)?;
     prepare(&options, &model::hub(offline)?, &progress)?;
     // Requests are light beside the models, whose threads take every core: more threads than this
@@ -324,12 +319,13 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<ServerOptions
         storage: arguments.store,
         role: arguments.input_type,
         overflow: arguments.overflow,
-        precision: computing.precision,
-        threads: computing.threads,
+        precision: computing.compute.precision,
+        threads: computing.compute.threads,
         chat_context: computing.chat_context,
+        kv_cache: computing.kv_cache,
         memory_reserve: computing.memory_reserve << 20,
         max_chats: limits.max_chats,
-        offline: computing.offline,
+        offline: computing.compute.offline,
         preload: computing.preload,
         idle: computing.idle_unload,
         max_loaded: computing.max_loaded,

@@ -211,7 +211,7 @@ impl Entry {
             precision: options.precision.or(Some(Precision::Bf16)),
             threads: options.threads,
             context: options.chat_context,
-            ..DecoderOptions::default()
+            cache: options.kv_cache,
         };
         let name = self.served.name.clone();
         let open = move |local: LocalModel| {

@@ -17,7 +17,7 @@ use super::{
     ChatDelta, ChatError, ChatModel, ChatRequest, ChatStream, FinishReason, TokenLogprob, Usage,
 };
 
-pub use wenyi_engine::decoder::DecoderOptions;
+pub use wenyi_engine::decoder::{CacheFormat, DecoderOptions};
 
 /// The chat model that is used when none is named: the smallest that packages carry.
 pub const DEFAULT_CHAT_MODEL: &str = "smollm2-135m-instruct";

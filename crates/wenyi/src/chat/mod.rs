@@ -18,7 +18,7 @@ mod circles;
 pub use crate::providers::{init_chat_model, init_chat_model_with};
 pub use circles::without_circles;
 pub use error::{ChatError, ChatErrorKind};
-pub use local::{DEFAULT_CHAT_MODEL, DecoderOptions, LocalChatModel};
+pub use local::{CacheFormat, DEFAULT_CHAT_MODEL, DecoderOptions, LocalChatModel};
 pub use memory::{Turn, TurnVectors, recall, turns};
 pub use message::{
     Content, ContentPart, FunctionCall, FunctionDefinition, Message, MessageRole, Tool, ToolCall,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use wenyi::embed::Precision;
 use wenyi::progress::{Progress, Unit};
 
-use crate::arguments::{ModelArguments, positive, precision_parser};
+use crate::arguments::{ComputeArguments, ModelArguments, positive, precision_parser};
 use crate::exit::{Relayed, Stopped, UserError};
 use crate::model;
 use crate::output::table::{Align, Table};
@@ -119,9 +119,11 @@ fn measure_here(
     let progress = Terminal::new(arguments.json);
     let model = ModelArguments {
         model: arguments.model.clone(),
-        precision,
-        threads: arguments.threads,
-        offline: arguments.offline,
+        compute: ComputeArguments {
+            precision,
+            threads: arguments.threads,
+            offline: arguments.offline,
+        },
     };
     let opening = Instant::now();
     let embedder = model::open(&model, None, &progress)?;

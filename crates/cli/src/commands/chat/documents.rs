@@ -49,7 +49,7 @@ impl Documents {
             path: path.to_owned(),
             embedder: Arc::from(opened.embedder),
             collection: Arc::new(opened.collection),
-            is_offline: models.offline,
+            is_offline: models.compute.offline,
             is_told: Cell::new(false),
         })
     }

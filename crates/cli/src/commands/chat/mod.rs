@@ -10,10 +10,12 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use wenyi::chat::{Message, MessageRole};
+use serde::Serialize;
+use wenyi::chat::{CacheFormat, ChatReply, Message, MessageRole, Usage};
 
-use crate::arguments::AnsweringArguments;
+use crate::arguments::{AnsweringArguments, kv_cache_parser};
 use crate::exit::{Stopped, tell};
+use crate::output;
 use crate::output::style::{self, Style};
 use crate::progress::Terminal;
 use crate::{interrupt, model};
@@ -72,9 +74,17 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TOKENS")]
     context: Option<usize>,
 
+    /// How a model on this machine keeps what it has read: int8 in half the memory, less exactly
+    #[arg(long, value_name = "NAME", default_value = "bf16", value_parser = kv_cache_parser())]
+    kv_cache: CacheFormat,
+
     /// Begin anew instead of taking up the last conversation
     #[arg(long)]
     new: bool,
+
+    /// Print the answer to the question as one JSON document; of documents, `wenyi ask --json` does
+    #[arg(long, requires = "question", conflicts_with = "collection")]
+    json: bool,
 
     #[command(flatten)]
     models: AnsweringArguments,
@@ -86,6 +96,7 @@ Examples:
   wenyi chat \"What is the capital of France?\"
   wenyi chat -m qwen2.5-0.5b-instruct \"法国的首都是哪里？\"
   wenyi chat -m models/any.gguf --system \"Answer in one sentence.\"
+  wenyi chat --json \"Name three colours.\" --max-tokens 30
   wenyi chat -c docs/
   wenyi chat -c notes.db \"办公室什么时候关门？\"
 
@@ -114,7 +125,7 @@ fn penalty(value: &str) -> Result<f64, String> {
 
 /// Answers one question, or talks.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let progress = Terminal::new(false);
+    let progress = Terminal::new(arguments.json);
     let mut chat = Chat {
         documents: None,
         speaker: Speaker::open(arguments, arguments.models.model.as_deref(), &progress)?,
@@ -129,6 +140,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let question = arguments.question.join(" ");
     let mut messages = Vec::new();
     messages.extend(arguments.system.as_deref().map(Message::system));
+    if arguments.json {
+        messages.push(Message::user(question));
+        return output::json(&Report::of(chat.speaker.reply(messages)?));
+    }
     match &chat.documents {
         Some(documents) => documents.answer(&chat.speaker, &messages, &question)?,
         None => {
@@ -139,6 +154,30 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    text: String,
+    /// What a thinking model thought before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    model: String,
+    finish_reason: Option<String>,
+    usage: Option<serde_json::Value>,
+}
+
+impl Report {
+    fn of(reply: ChatReply) -> Self {
+        Self {
+            text: reply.text(),
+            reasoning_content: reply.message.reasoning_content,
+            model: reply.model,
+            finish_reason: reply.finish_reason.map(|reason| reason.as_str().to_owned()),
+            usage: reply.usage.as_ref().map(Usage::to_json),
+        }
+    }
+}
+
 /// Who speaks, and from what.
 struct Chat {
     speaker: Speaker,
@@ -147,12 +186,12 @@ struct Chat {
 
 /// A conversation until the end of the input.
 fn talk(mut chat: Chat, arguments: &Arguments) -> anyhow::Result<()> {
-    let hub = model::hub(arguments.models.offline)?;
+    let hub = model::hub(arguments.models.compute.offline)?;
     let mut history = History::open(hub.cache_folder(), arguments.new)?;
     if let Some(text) = &arguments.system {
         history.set_system(text)?;
     }
-    let mut memory = Memory::new(hub.cache_folder(), arguments.models.offline);
+    let mut memory = Memory::new(hub.cache_folder(), arguments.models.compute.offline);
     let style = style::stderr();
     greet(&chat, &history, &style)?;
     let mut line = String::new();

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use wenyi::chat::{
-    ChatModel, ChatOptions, ChatRequest, FinishReason, LocalChatModel, Message, ReplyBuilder,
-    without_circles,
+    ChatModel, ChatOptions, ChatReply, ChatRequest, DecoderOptions, FinishReason, LocalChatModel,
+    Message, ReplyBuilder, without_circles,
 };
 use wenyi::rag::Language;
 
@@ -34,9 +34,13 @@ impl Speaker {
         name: Option<&str>,
         progress: &Terminal,
     ) -> anyhow::Result<Self> {
-        let (models, context) = (arguments.models.chat(), arguments.context);
         let chosen = model::chat_model_name(name)?;
-        let opened = model::open_chat(&models, &chosen, context, progress)?;
+        let keeping = DecoderOptions {
+            context: arguments.context,
+            cache: arguments.kv_cache,
+            ..DecoderOptions::default()
+        };
+        let opened = model::open_chat(&arguments.models.chat(), &chosen, keeping, progress)?;
         Ok(Self {
             chat: opened.chat,
             local: opened.local,
@@ -75,11 +79,25 @@ impl Speaker {
         }
     }
 
+    /// The whole answer, for programs.
+    pub(super) fn reply(&self, messages: Vec<Message>) -> anyhow::Result<ChatReply> {
+        let mut reply = ReplyBuilder::default();
+        for delta in without_circles(self.chat.stream(&self.request(messages))?) {
+            stopped()?;
+            reply.push(&delta?);
+        }
+        Ok(reply.finish())
+    }
+
+    fn request(&self, messages: Vec<Message>) -> ChatRequest {
+        ChatRequest::new(messages).with_options(self.options.clone())
+    }
+
     /// Prints the answer as it comes, and returns it.
     pub(super) fn answer(&self, messages: Vec<Message>) -> anyhow::Result<Message> {
         let language = messages.last().map(Message::text).unwrap_or_default();
         let show = Show::new(style::stderr(), Language::of(&language));
-        let request = ChatRequest::new(messages).with_options(self.options.clone());
+        let request = self.request(messages);
         let mut stdout = io::stdout().lock();
         let mut reply = ReplyBuilder::default();
         let mut thinks = false;

@@ -115,7 +115,7 @@ type Group = (PathBuf, Vec<PathBuf>);
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let progress = Terminal::new(arguments.json);
-    let hub = model::hub(arguments.model.offline)?;
+    let hub = model::hub(arguments.model.compute.offline)?;
     let groups = groups(arguments, &hub)?;
     let remembered = groups.first().and_then(|(collection, _)| {
         let keeps_model = arguments.model.model.is_none() && !arguments.indexing.reindex;

@@ -41,13 +41,13 @@ impl Linear {
         let width = out_features.next_multiple_of(PANEL);
         let panels = match format {
             Format::F32 => {
-                let mut packed = Buffer::zeroed(width * in_features);
+                let mut packed = Buffer::for_weights(width * in_features);
                 each_panel(team, weights, &mut packed, 1, |value, _| value, &|_, _| ())?;
                 Panels::F32(packed)
             }
             Format::Bf16 => {
                 let inputs = in_features.next_multiple_of(2 * TILE_WORDS);
-                let mut packed = Buffer::zeroed(width * inputs);
+                let mut packed = Buffer::for_weights(width * inputs);
                 let convert = |value, _| to_bf16(value);
                 each_panel(team, weights, &mut packed, 2, convert, &|_, _| ())?;
                 Panels::Bf16(packed)
@@ -88,7 +88,7 @@ impl Linear {
 fn pack_i16(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
     let (out_features, in_features) = weights.shape();
     let width = out_features.next_multiple_of(PANEL);
-    let mut packed = Buffer::zeroed(width * in_features.next_multiple_of(2));
+    let mut packed = Buffer::for_weights(width * in_features.next_multiple_of(2));
     let most = weight_limit(in_features);
     let mut facts = Buffer::zeroed(width * 2);
     let shared = Rows::new(&mut facts, width, 2);
@@ -130,7 +130,7 @@ fn activation_limit(magnitude: f32) -> f32 {
 fn pack_i8(team: &Team, weights: &dyn WeightSource) -> Result<Panels> {
     let (out_features, in_features) = weights.shape();
     let width = out_features.next_multiple_of(PANEL);
-    let mut packed = Buffer::zeroed(width * in_features.next_multiple_of(4 * TILE_WORDS));
+    let mut packed = Buffer::for_weights(width * in_features.next_multiple_of(4 * TILE_WORDS));
     let mut scales = Buffer::zeroed(width);
     let mut sums = Buffer::zeroed(width);
     let mut starts = Buffer::zeroed(width);

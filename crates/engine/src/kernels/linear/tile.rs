@@ -3,6 +3,8 @@
 //! Everything is counted in 4-byte words: a word holds one `f32`, two `i16` or four `i8` that are
 //! neighbours along the inputs. So one loop serves all three products.
 
+use std::hint::black_box;
+
 use crate::kernels::rows::PANEL;
 use crate::kernels::simd::Simd;
 
@@ -222,19 +224,72 @@ pub(crate) unsafe fn multiply<S: Simd, P: Product, const ROWS: usize>(
     // SAFETY: the caller's.
     unsafe {
         let mut b = factors.b.add(column);
-        let mut a = factors.a;
+        let mut rows = RowPointers::new::<S>(factors);
         for _ in 0..factors.words {
             let low = P::load::<S>(b);
             let high = P::load::<S>(b.add(S::LANES));
             for (row, sum) in sums.iter_mut().enumerate() {
-                let a = a.add(row * factors.a_stride);
+                let a = rows.at::<S>(row);
                 sum[0] = P::add::<S>(sum[0], a, low);
                 sum[1] = P::add::<S>(sum[1], a, high);
             }
             b = b.add(factors.b_stride);
-            a = a.add(1);
+            rows.advance();
         }
         sums
+    }
+}
+
+/// The next word of each of a tile's rows.
+///
+/// Where six rows fill the registers, the loop is bound by the instructions that the front end takes
+/// in. A compiler that knows how the rows lie would compute the address of each from that of the one
+/// before, in every step; of two pointers that it cannot relate, an address may hold one and up to
+/// twice a stride for nothing. On Zen 3 that is a quarter more products of 16 bits.
+#[derive(Clone, Copy)]
+struct RowPointers {
+    /// Of row 0 and of row 3.
+    first: [*const u32; 2],
+    stride: usize,
+}
+
+impl RowPointers {
+    #[inline(always)]
+    fn new<S: Simd>(factors: &Factors) -> Self {
+        let (first, stride) = (factors.a, factors.a_stride);
+        let fourth = first.wrapping_add(3 * stride);
+        match Self::are_apart::<S>() {
+            true => Self {
+                first: [black_box(first), black_box(fourth)],
+                stride: black_box(stride),
+            },
+            false => Self {
+                first: [first, fourth],
+                stride,
+            },
+        }
+    }
+
+    const fn are_apart<S: Simd>() -> bool {
+        S::ROWS < 8
+    }
+
+    /// # Safety
+    ///
+    /// The tile has the row.
+    #[inline(always)]
+    unsafe fn at<S: Simd>(&self, row: usize) -> *const u32 {
+        let (group, row) = match Self::are_apart::<S>() && row >= 3 {
+            true => (1, row - 3),
+            false => (0, row),
+        };
+        // SAFETY: the caller's.
+        unsafe { self.first[group].add(row * self.stride) }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self) {
+        self.first = self.first.map(|first| first.wrapping_add(1));
     }
 }
 

@@ -187,7 +187,7 @@ pub(super) fn pack(
         let mut piece = Piece {
             stored: part.stored,
             factor: part.stored.factor(unsigned),
-            bytes: Buffer::zeroed(panels.len() * panel_bytes),
+            bytes: Buffer::for_weights(panels.len() * panel_bytes),
             panels,
         };
         pack_part(team, part, inputs, unsigned, &mut piece)?;
