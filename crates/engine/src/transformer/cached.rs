@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::KvCache;
-use super::forward::{Hidden, Pass};
+use super::forward::Hidden;
 use super::scratch::{ROW_BLOCK, Scratch};
+use super::steps::Pass;
 use super::{Batch, Layer, Transformer};
 use crate::Result;
 use crate::kernels::cached_attention::CachedAttention;

@@ -9,6 +9,8 @@ mod experts;
 mod latent;
 pub(crate) mod load;
 mod scratch;
+mod embeddings;
+mod steps;
 mod forward;
 #[cfg(target_arch = "x86_64")]
 mod tiled;

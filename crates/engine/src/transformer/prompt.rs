@@ -9,8 +9,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Transformer;
-use super::forward::{Pass, Step};
 use super::scratch::Local;
+use super::steps::{Pass, Step};
 use crate::kernels::linear::{Input, Linear};
 use crate::kernels::rows::Rows;
 use crate::kernels::team::Team;

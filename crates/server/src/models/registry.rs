@@ -214,10 +214,7 @@ impl Registry {
         wanted: Wanted,
     ) -> Result<(String, Loaded), Problem> {
         if let Some(name) = name {
-            let entry = self.find(name).ok_or_else(|| Problem::NoModel {
-                model: name.to_owned(),
-                served: self.list().into_iter().map(|listed| listed.name).collect(),
-            })?;
+            let entry = self.find(name).ok_or_else(|| self.unknown(name, wanted))?;
             // Known without loading: a wrong kind must not cost a load.
             if let (Some(given), Place::Encoder | Place::Chat) = (entry.gives(), &entry.place)
                 && !given.includes(wanted)
@@ -270,6 +267,21 @@ impl Registry {
     pub(crate) fn in_memory(&self) -> Vec<String> {
         let loaded = self.entries.iter().filter(|entry| entry.is_loaded());
         loaded.map(|entry| entry.served.name.clone()).collect()
+    }
+
+    /// Names what is served, what would serve first.
+    fn unknown(&self, name: &str, wanted: Wanted) -> Problem {
+        let names = self.list().into_iter().map(|listed| listed.name);
+        let mut served: Vec<String> = names.collect();
+        let serves = |name: &String| {
+            let given = self.find(name).and_then(|entry| entry.gives());
+            given.is_some_and(|given| given.includes(wanted))
+        };
+        served.sort_by_key(|name| !serves(name));
+        Problem::NoModel {
+            model: name.to_owned(),
+            served,
+        }
     }
 
     fn find(&self, name: &str) -> Option<&Arc<Entry>> {

@@ -32,7 +32,7 @@ pub enum Fusion {
         text_weight: f32,
     },
     /// (1 - text) · cosine + text · coverage. The cosines are stretched so that the best chunk has
-    /// 1 and the worst candidate 0; the coverage is BM25 as a share of what the query could reach,
+    /// 1 and the worst candidate, if it is worse, 0; the coverage is BM25 as a share of what the query could reach,
     /// so that a query whose words are not in the collection (another language) leaves the order
     /// to the vectors.
     Weighted {
@@ -225,9 +225,13 @@ impl Fusion {
                 let cosines = || candidates.iter().filter_map(|found| found.cosine);
                 let best = cosines().fold(f32::NEG_INFINITY, f32::max);
                 let worst = cosines().fold(f32::INFINITY, f32::min);
-                let width = (best - worst).max(f32::MIN_POSITIVE);
+                // One candidate, or equal ones: each is the best.
+                let stretched = |cosine| match best > worst {
+                    true => (cosine - worst) / (best - worst),
+                    false => 1.0,
+                };
                 for found in candidates {
-                    let cosine = found.cosine.map_or(0.0, |cosine| (cosine - worst) / width);
+                    let cosine = found.cosine.map_or(0.0, stretched);
                     let coverage = found.bm25.unwrap_or(0.0) / ideal.max(f32::MIN_POSITIVE);
                     found.score = (1.0 - text) * cosine + text * coverage;
                 }

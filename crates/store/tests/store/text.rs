@@ -87,6 +87,22 @@ fn a_filter_holds_for_words_too() {
 }
 
 #[test]
+fn the_only_chunk_is_the_best_one() {
+    let (_folder, path) = place();
+    let collection = Collection::create(path, &options(2)).unwrap();
+    let only = document("a.md", &[("Cats sleep.", &[0.8, 0.6])]);
+    collection.upsert_document(&only).unwrap();
+    let fusion = Fusion::Weighted { text: 0.5 };
+    let score = |text| {
+        let hits = collection.search_hybrid(X, text, fusion, 1, &Filter::default());
+        hits.unwrap()[0].score
+    };
+    // Its meaning's share at least; with its words it says more.
+    assert!((score("dogs") - 0.5).abs() < 1e-6);
+    assert!(score("cats") > 0.5);
+}
+
+#[test]
 fn both_sides_count_in_a_hybrid_search() {
     let (_folder, collection) = collection();
     let fusions = [

@@ -3,7 +3,8 @@
 //! Bytes give the sums of the VNNI kernel, bit for bit: the same panels, the same activations, the
 //! same start and scales. bf16 sums start from the bias.
 
-use super::{Multiply, Panels};
+use super::Panels;
+use super::multiply::Multiply;
 use crate::kernels::amx::{Block, RowTile, TILE, Tiles};
 use crate::kernels::rows::PANEL;
 use crate::kernels::simd::{Kernel, Simd};

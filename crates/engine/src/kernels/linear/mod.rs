@@ -8,6 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod blocks;
+mod multiply;
 mod pack;
 mod quantize;
 pub(crate) mod tile;
@@ -16,11 +17,11 @@ pub(super) mod tests;
 
 use std::ops::Range;
 
-use self::tile::{ByF32, ByI8, ByI16, Factors, Product, for_row_tiles};
+use self::multiply::Multiply;
 use super::buffer::Buffer;
 use super::isa::Isa;
 use super::rows::{PANEL, Rows, padded};
-use super::simd::{Kernel, Simd, run};
+use super::simd::run;
 use super::team::Team;
 
 pub(crate) use blocks::{BLOCK, Bits, BlockPart, BlockRow, LEVELS, Minimum, Stored};
@@ -99,6 +100,16 @@ impl Input<'_> {
             words: self.words.starting_at(origin),
             scales: self.scales.starting_at(origin),
         }
+    }
+
+    /// Word `word` of row `row`.
+    fn at(&self, row: usize, word: usize) -> *const u32 {
+        self.words.at(row, word).cast_const().cast()
+    }
+
+    /// Words from one row to the next.
+    fn stride(&self) -> usize {
+        self.words.stride()
     }
 }
 
@@ -294,7 +305,9 @@ impl Linear {
     /// True if the rows of a prompt go through [`Linear::prepare_prompt`] and
     /// [`Linear::multiply_prompt`], whole panels for all rows at a time.
     pub(crate) fn unpacks(&self, isa: Isa) -> bool {
-        isa.has_tiles() && matches!(self.panels, Panels::Blocks(_))
+        // Products of bytes are as fast on blocks as they are.
+        let gains = isa.has_tiles() || !isa.has_fast_8_bit();
+        gains && matches!(self.panels, Panels::Blocks(_))
     }
 
     /// As [`Linear::prepare`], for [`Linear::multiply_prompt`].
@@ -313,6 +326,12 @@ impl Linear {
             // SAFETY: the caller's.
             return unsafe { self.prepare(isa, from, rows, scratch) };
         }
+        if !isa.has_tiles() {
+            return Input {
+                words: from,
+                scales: scratch.scales,
+            };
+        }
         let round = quantize::Round {
             from,
             rows,
@@ -324,8 +343,8 @@ impl Linear {
         scratch
     }
 
-    /// As [`Linear::multiply`], for many rows at a time: blocks are unpacked to bf16 once for all of
-    /// them, where there are tiles. A row's results do not depend on the others'.
+    /// As [`Linear::multiply`], for many rows at a time: blocks are unpacked once for many of them, to
+    /// bf16 where there are tiles, else to `f32`. A row's results do not depend on the others'.
     ///
     /// # Safety
     ///
@@ -338,16 +357,20 @@ impl Linear {
         panels: Range<usize>,
         out: Rows<'_, f32>,
     ) {
+        let pieces = match &self.panels {
+            Panels::Blocks(pieces) if self.unpacks(isa) => pieces,
+            // SAFETY: the caller's.
+            _ => return unsafe { self.multiply(isa, input, rows, panels, out) },
+        };
+        assert!(panels.end <= self.num_panels() && out.stride() >= self.num_panels() * PANEL);
+        assert!(rows.end <= out.end() && rows.end <= input.words.end());
+        let blocks = self.in_features / BLOCK;
         #[cfg(target_arch = "x86_64")]
-        if let Panels::Blocks(pieces) = &self.panels
-            && self.unpacks(isa)
-        {
-            assert!(panels.end <= self.num_panels() && out.stride() >= self.num_panels() * PANEL);
-            assert!(rows.end <= out.end() && rows.end <= input.words.end());
+        if isa.has_tiles() {
             let job = blocks::tiles::ByTiles {
                 pieces,
                 words: input.words,
-                blocks: self.in_features / BLOCK,
+                blocks,
                 bias: &self.bias,
                 rows,
                 panels,
@@ -356,8 +379,25 @@ impl Linear {
             // SAFETY: checked above, and the caller's; the CPU has tiles.
             return unsafe { run(isa, job) };
         }
-        // SAFETY: the caller's.
-        unsafe { self.multiply(isa, input, rows, panels, out) };
+        let job = Multiply {
+            layer: self,
+            input,
+            rows,
+            panels,
+            out,
+            unsigned: isa.unsigned_activations(),
+        };
+        // SAFETY: checked above, and the caller's.
+        unsafe {
+            run(
+                isa,
+                blocks::floats::ByFloats {
+                    job,
+                    pieces,
+                    blocks,
+                },
+            );
+        }
     }
 
     /// Writes the given panels of outputs of the given rows into `out`, columns from
@@ -393,225 +433,6 @@ impl Linear {
         // SAFETY: checked above, and the caller's.
         unsafe {
             run(isa, job);
-        }
-    }
-}
-
-/// Of the integer formats, each output's scale, and where rows are shifted, its sum of weights.
-type Scales<'a> = Option<(&'a [f32], Option<&'a [f32]>)>;
-
-struct Multiply<'a> {
-    layer: &'a Linear,
-    input: Input<'a>,
-    rows: Range<usize>,
-    panels: Range<usize>,
-    out: Rows<'a, f32>,
-    unsigned: bool,
-}
-
-impl Kernel for Multiply<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let inputs = self.layer.in_features;
-        // SAFETY: `Linear::multiply` checked the ranges; each panel holds PANEL columns of `words`.
-        unsafe {
-            match &self.layer.panels {
-                Panels::F32(weights) => {
-                    self.panels_of::<S, ByF32>(weights.as_ptr().cast(), inputs, None, None);
-                }
-                Panels::I16 {
-                    weights, scales, ..
-                } => {
-                    let words = inputs.div_ceil(2);
-                    self.panels_of::<S, ByI16>(
-                        weights.as_ptr().cast(),
-                        words,
-                        Some((scales, None)),
-                        None,
-                    );
-                }
-                Panels::Blocks(pieces) => {
-                    let job = blocks::Job {
-                        words: self.input.words,
-                        facts: self.input.scales,
-                        blocks: inputs / BLOCK,
-                        bias: &self.layer.bias,
-                        out: self.out,
-                    };
-                    for piece in pieces {
-                        piece.multiply::<S>(job, self.rows.clone(), self.panels.clone());
-                    }
-                }
-                Panels::Bf16(_) => unreachable!("bf16 without AMX; this is a bug"),
-                Panels::I8 {
-                    weights,
-                    scales,
-                    sums,
-                    starts,
-                    ..
-                } => {
-                    let words = inputs.div_ceil(4);
-                    let starts = self.unsigned.then_some(&**starts);
-                    let weights = weights.as_ptr().cast();
-                    self.panels_of::<S, ByI8>(weights, words, Some((scales, Some(sums))), starts);
-                }
-            }
-        }
-    }
-}
-
-/// Words of input that a panel is multiplied with at a time: 16 KiB of weights and a tile's
-/// activations then stay in a first-level cache while all rows pass.
-const WORDS: usize = 128;
-
-/// Where a tile lies: its first row, its panel, and which of the words of input.
-struct Place {
-    row: usize,
-    panel: usize,
-    part: Range<usize>,
-    words: usize,
-}
-
-/// Asks for weights that the next panel will need: each tile of rows for its share. Weights stream
-/// from the third-level cache, which would otherwise stall the first tile of every panel.
-///
-/// # Safety
-///
-/// The CPU has `S`.
-#[inline(always)]
-unsafe fn prefetch<S: Simd>(from: *const u32, words: usize) {
-    /// Words of a cache line.
-    const LINE: usize = 16;
-    for line in 0..words.div_ceil(LINE) {
-        // SAFETY: a prefetch reads nothing.
-        unsafe { S::prefetch(from.wrapping_add(line * LINE).cast()) };
-    }
-}
-
-impl Multiply<'_> {
-    /// # Safety
-    ///
-    /// As [`Linear::multiply`]; `weights` are panels of `words` × PANEL words, and padding.
-    #[inline(always)]
-    unsafe fn panels_of<S: Simd, P: Product>(
-        &self,
-        weights: *const u32,
-        words: usize,
-        scales: Scales<'_>,
-        starts: Option<&[i32]>,
-    ) {
-        let panel_words = words.next_multiple_of(P::UNIT);
-        for panel in self.panels.clone() {
-            let next = weights.wrapping_add((panel + 1) * panel_words * PANEL);
-            let mut word = 0;
-            while word < words {
-                let part = word..(word + WORDS).min(words);
-                for_row_tiles!(S, self.rows.len(), |first, ROWS| {
-                    // SAFETY: rows and panels are in range; see `Linear::multiply`.
-                    unsafe {
-                        let row = self.rows.start + first;
-                        let share = part.len() * PANEL / self.rows.len();
-                        let from = part.start * PANEL + first * share;
-                        prefetch::<S>(next.wrapping_add(from), ROWS * share);
-                        let factors = Factors {
-                            a: self.input.words.at(row, part.start).cast_const().cast(),
-                            a_stride: self.input.words.stride(),
-                            b: weights.add((panel * panel_words + part.start) * PANEL),
-                            b_stride: PANEL,
-                            words: part.len(),
-                            start: starts.map(|starts| starts.as_ptr().add(panel * PANEL)),
-                        };
-                        let place = Place {
-                            row,
-                            panel,
-                            part: part.clone(),
-                            words,
-                        };
-                        self.tile::<S, P, ROWS>(&factors, place, scales);
-                    }
-                });
-                word = part.end;
-            }
-        }
-    }
-
-    /// One tile: a few rows, one panel, part of the inputs. Sums that are not complete wait in the
-    /// output.
-    ///
-    /// # Safety
-    ///
-    /// As [`Linear::multiply`].
-    #[inline(always)]
-    unsafe fn tile<S: Simd, P: Product, const ROWS: usize>(
-        &self,
-        factors: &Factors,
-        place: Place,
-        scales: Scales<'_>,
-    ) {
-        for column in (0..PANEL).step_by(2 * S::LANES) {
-            // SAFETY: the caller's.
-            unsafe {
-                let out = |row, half| {
-                    let column = place.panel * PANEL + column + half * S::LANES;
-                    self.out.at(place.row + row, column)
-                };
-                let mut sums = tile::start::<S, P, ROWS>(factors, column);
-                if place.part.start > 0 {
-                    for (row, sum) in sums.iter_mut().enumerate() {
-                        *sum = [P::resume::<S>(out(row, 0)), P::resume::<S>(out(row, 1))];
-                    }
-                }
-                let sums = tile::multiply::<S, P, ROWS>(sums, factors, column);
-                if place.part.end == place.words {
-                    let column = place.panel * PANEL + column;
-                    self.store::<S, P, ROWS>(&sums, place.row, column, scales);
-                } else {
-                    for (row, sum) in sums.iter().enumerate() {
-                        P::keep::<S>(sum[0], out(row, 0));
-                        P::keep::<S>(sum[1], out(row, 1));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Scales the sums, adds the bias and stores them.
-    ///
-    /// # Safety
-    ///
-    /// As [`Linear::multiply`].
-    #[inline(always)]
-    unsafe fn store<S: Simd, P: Product, const ROWS: usize>(
-        &self,
-        sums: &[[P::Sum<S>; 2]; ROWS],
-        row: usize,
-        column: usize,
-        scales: Scales<'_>,
-    ) {
-        for half in 0..2 {
-            let column = column + half * S::LANES;
-            // SAFETY: the caller's; bias and scales are padded to whole panels.
-            unsafe {
-                let bias = S::load(self.layer.bias.as_ptr().add(column));
-                let scale = scales.map(|(scales, _)| S::load(scales.as_ptr().add(column)));
-                let total = scales.and_then(|(_, sums)| sums);
-                let total = total.map(|sums| S::load(sums.as_ptr().add(column)));
-                for (offset, sum) in sums.iter().enumerate() {
-                    let value = P::finish::<S>(sum[half]);
-                    let facts = self.input.scales.at(row + offset, 0);
-                    let mut bias = bias;
-                    if let Some(total) = total {
-                        bias = S::fma(S::splat(facts.add(1).read()), total, bias);
-                    }
-                    let value = match scale {
-                        Some(scale) => S::fma(value, S::mul(scale, S::splat(facts.read())), bias),
-                        None => S::add(value, bias),
-                    };
-                    S::store(self.out.at(row + offset, column), value);
-                }
-            }
         }
     }
 }

@@ -16,7 +16,7 @@ mod attention;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::inner::Inner;
-use super::forward::Step;
+use super::steps::Step;
 use super::{Batch, Hidden, Scratch, Transformer};
 use crate::Result;
 use crate::kernels::linear::{Linear, TilePanels};

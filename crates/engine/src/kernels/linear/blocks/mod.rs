@@ -4,16 +4,19 @@
 //! A panel's block holds its 32 outputs side by side, a word of four inputs each, so that an integer
 //! dot product needs no shuffles; then the scales and the minima in half precision.
 //!
-//! There are two products. [`vector`] takes a few rows, an answer's next tokens: activations have a
+//! There are three products. [`vector`] takes a few rows, an answer's next tokens: activations have a
 //! scale for each block too, so the sums of a block are exact integers. Each is two bytes, a coarse
 //! and a fine one: with 8 bits alone the next token of a small model can change (the states of its
 //! first tokens have numbers a thousand times their neighbours), and decoding waits for the weights
-//! anyway. [`tiles`] takes the many rows of a prompt: a panel is unpacked to bf16 once for all of them.
+//! anyway. [`tiles`] takes the many rows of a prompt: a panel is unpacked to bf16 once for all of them; without
+//! tiles and without dot products of bytes, [`floats`] does, and unpacks it to `f32`.
 
 mod layout;
+mod unpack;
+mod vector;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod tiles;
-mod vector;
+pub(super) mod floats;
 
 use std::ops::Range;
 use std::sync::Mutex;

@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::layout::Layout;
-use super::{BLOCK, Piece, WORDS, by_layout};
+use super::unpack::Pairs;
+use super::{BLOCK, Piece};
 use crate::kernels::amx::{Block, RowTile, TILE, Tiles};
 use crate::kernels::buffer::Buffer;
 use crate::kernels::rows::{PANEL, Rows};
@@ -66,8 +66,7 @@ impl Kernel for ByTiles<'_> {
                     let panels = first..(first + group).min(end);
                     for (index, panel) in panels.clone().enumerate() {
                         let to = unpacked[index * panel_words..][..panel_words].as_mut_ptr();
-                        by_layout!(piece.stored, L, HALVES =>
-                            piece.unpack::<S, L, HALVES>(self.blocks, panel, to));
+                        piece.unpack::<S, Pairs>(panel, 0..self.blocks, self.blocks, to);
                     }
                     self.multiply::<S>(&tiles, panels, &unpacked);
                 }
@@ -138,65 +137,6 @@ impl ByTiles<'_> {
                 }
             }
         }
-    }
-}
-
-impl Piece {
-    /// Writes the weights of one panel as pairs of bf16.
-    ///
-    /// # Safety
-    ///
-    /// The layout is this piece's, `panel` one of its panels, `to` valid for a step a block.
-    #[inline(always)]
-    unsafe fn unpack<S: Simd, L: Layout, const HALVES: bool>(
-        &self,
-        blocks: usize,
-        panel: usize,
-        to: *mut i32,
-    ) {
-        let (block_bytes, weight_bytes) = (self.stored.block_bytes(), self.stored.weight_bytes());
-        let groups = if HALVES { 2 } else { 1 };
-        let first = (panel - self.panels.start) * blocks * block_bytes;
-        for block in 0..blocks {
-            // SAFETY: the caller's.
-            unsafe {
-                let base = self.bytes.as_ptr().add(first + block * block_bytes);
-                let facts = base.add(weight_bytes).cast::<u16>();
-                for column in (0..PANEL).step_by(S::LANES) {
-                    let fact = |kind: usize| S::load_f16(facts.add(kind * PANEL + column));
-                    let words = L::words::<S>(base, column);
-                    let to = to.add(block * STEP + column);
-                    for (word, four) in words.into_iter().enumerate() {
-                        let group = if HALVES { word / (WORDS / 2) } else { 0 };
-                        let scale = fact(group);
-                        let minimum = match self.factor {
-                            Some(factor) => S::mul(scale, S::splat(factor)),
-                            None => fact(groups + group),
-                        };
-                        let facts = (scale, minimum);
-                        let first = [value::<S>(four, 0, facts), value::<S>(four, 1, facts)];
-                        let second = [value::<S>(four, 2, facts), value::<S>(four, 3, facts)];
-                        let to = to.add(2 * word * PANEL);
-                        S::store_i(to, S::pair_of_bf16(first[0], first[1]));
-                        S::store_i(to.add(PANEL), S::pair_of_bf16(second[0], second[1]));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The weight in byte `byte` of each word of `four`.
-///
-/// # Safety
-///
-/// The CPU has `S`.
-#[inline(always)]
-unsafe fn value<S: Simd>(four: S::I, byte: u32, (scale, minimum): (S::F, S::F)) -> S::F {
-    // SAFETY: the caller's.
-    unsafe {
-        let integer = S::and_i(S::shift_right(four, 8 * byte), S::splat_i(0xFF));
-        S::fma(S::to_f32(integer), scale, minimum)
     }
 }
 
