@@ -149,6 +149,25 @@ unsafe impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn dot_small(a: &[__m256i], b: *const i32, most: i32) -> __m256i {
+        // So many products of pairs can be added in 16 bits.
+        let fitting = (i32::from(i16::MAX) / (2 * 127 * most)).unsigned_abs() as usize;
+        unsafe {
+            let ones = _mm256_set1_epi16(1);
+            let mut sum = _mm256_setzero_si256();
+            for (group, a) in a.chunks(fitting).enumerate() {
+                let b = b.add(group * fitting);
+                let mut pairs = _mm256_setzero_si256();
+                for (word, a) in a.iter().enumerate() {
+                    let b = _mm256_set1_epi32(b.add(word).read());
+                    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(*a, b));
+                }
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+            }
+            sum
+        }
+    }
+    #[inline(always)]
     unsafe fn dot_i16(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
     }

@@ -66,6 +66,20 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     /// `sum` plus, in each lane, the products of the four bytes of `a` and of `b`. `a` is unsigned if
     /// [`Simd::UNSIGNED_ACTIVATIONS`], else signed; `b` is in −127..=127.
     unsafe fn dot_i8(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    /// In each lane the products of the bytes of `a`, 0 to `most` (at most 64), and of those of as many
+    /// words at `b`, which are in −127..=127 and the same for all lanes.
+    #[inline(always)]
+    unsafe fn dot_small(a: &[Self::I], b: *const i32, most: i32) -> Self::I {
+        debug_assert!(most <= 64);
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sum = Self::zero_i();
+            for (word, a) in a.iter().enumerate() {
+                sum = Self::dot_i8(sum, *a, Self::splat_i(b.add(word).read()));
+            }
+            sum
+        }
+    }
     /// `sum` plus, in each lane, the products of the two 16-bit integers of `a` and of `b`.
     unsafe fn dot_i16(sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
     /// The low and the high four bits of each byte, as bytes.

@@ -45,6 +45,9 @@ pub(super) fn place(bits: Bits, unsigned: bool, quants: &[u8], column: usize, to
 
 /// How the bytes of a panel's block become words of four integers each.
 pub(super) trait Layout: Copy {
+    /// The largest integer, if none has a sign.
+    const MOST: Option<i32>;
+
     /// The words of one vector of outputs, as unsigned (or, of 8 bits, signed) bytes.
     ///
     /// # Safety
@@ -66,6 +69,8 @@ unsafe fn word<S: Simd>(from: *const i8, row: usize, column: usize) -> S::I {
 pub(super) struct Four;
 
 impl Layout for Four {
+    const MOST: Option<i32> = Some(15);
+
     #[inline(always)]
     unsafe fn words<S: Simd>(from: *const i8, column: usize) -> [S::I; WORDS] {
         // SAFETY: the caller's.
@@ -85,6 +90,8 @@ impl Layout for Four {
 pub(super) struct Level;
 
 impl Layout for Level {
+    const MOST: Option<i32> = None;
+
     #[inline(always)]
     unsafe fn words<S: Simd>(from: *const i8, column: usize) -> [S::I; WORDS] {
         const SHIFTED: [i8; 16] = {
@@ -117,6 +124,8 @@ impl Layout for Level {
 pub(super) struct Five;
 
 impl Layout for Five {
+    const MOST: Option<i32> = Some(31);
+
     #[inline(always)]
     unsafe fn words<S: Simd>(from: *const i8, column: usize) -> [S::I; WORDS] {
         // SAFETY: the caller's.
@@ -138,6 +147,8 @@ impl Layout for Five {
 pub(super) struct Six;
 
 impl Layout for Six {
+    const MOST: Option<i32> = Some(63);
+
     #[inline(always)]
     unsafe fn words<S: Simd>(from: *const i8, column: usize) -> [S::I; WORDS] {
         // SAFETY: the caller's.
@@ -160,6 +171,8 @@ impl Layout for Six {
 pub(super) struct Eight;
 
 impl Layout for Eight {
+    const MOST: Option<i32> = None;
+
     #[inline(always)]
     unsafe fn words<S: Simd>(from: *const i8, column: usize) -> [S::I; WORDS] {
         // SAFETY: the caller's.

@@ -14,6 +14,10 @@ const INPUT_WORDS: usize = 2 * WORDS;
 const FINE: f32 = 256.0;
 const FINE_BITS: u32 = 8;
 
+/// Vectors of outputs that are computed at a time: with all of a panel, it is read from end to end,
+/// as memory likes it.
+const VECTORS: usize = 4;
+
 /// Bytes that are asked for before they are needed: about what memory delivers in its latency.
 const AHEAD: usize = 4096;
 
@@ -138,10 +142,11 @@ impl Piece {
         let (block_bytes, weight_bytes) = (self.stored.block_bytes(), self.stored.weight_bytes());
         let groups = if HALVES { 2 } else { 1 };
         let first = (panel - self.panels.start) * job.blocks * block_bytes;
-        for column in (0..PANEL).step_by(2 * S::LANES) {
+        for column in (0..PANEL).step_by(VECTORS * S::LANES) {
+            let vectors = VECTORS.min((PANEL - column) / S::LANES);
             // SAFETY: panels of this piece, rows of the caller.
             unsafe {
-                let mut sums = [[S::splat(0.0); 2]; ROWS];
+                let mut sums = [[S::splat(0.0); VECTORS]; ROWS];
                 for block in 0..job.blocks {
                     let base = self.bytes.as_ptr().add(first + block * block_bytes);
                     if column == 0 {
@@ -150,8 +155,8 @@ impl Piece {
                         }
                     }
                     let facts = base.add(weight_bytes).cast::<u16>();
-                    for half in 0..2 {
-                        let column = column + half * S::LANES;
+                    for vector in 0..vectors {
+                        let column = column + vector * S::LANES;
                         let weights = L::words::<S>(base, column);
                         let fact = |kind: usize| S::load_f16(facts.add(kind * PANEL + column));
                         for (offset, sums) in sums.iter_mut().enumerate() {
@@ -159,7 +164,7 @@ impl Piece {
                             let words = words.cast_const().cast::<i32>();
                             let own = job.facts.at(row + offset, FACTS * block);
                             let own = own.cast::<[f32; FACTS]>().read();
-                            let mut sum = sums[half];
+                            let mut sum = sums[vector];
                             for group in 0..groups {
                                 let part = if HALVES {
                                     group * (WORDS / 2)..(group + 1) * (WORDS / 2)
@@ -171,19 +176,19 @@ impl Piece {
                                     Some(factor) => S::mul(scale, S::splat(factor)),
                                     None => fact(groups + group),
                                 };
-                                let dot = dot::<S>(&weights, words, part);
+                                let dot = dot::<S, L>(&weights, words, part);
                                 let factor = S::mul(scale, S::splat(own[0]));
                                 sum = S::fma(S::to_f32(dot), factor, sum);
                                 let shift = own[if HALVES { 2 + group } else { 1 }];
                                 sum = S::fma(minimum, S::splat(shift), sum);
                             }
-                            sums[half] = sum;
+                            sums[vector] = sum;
                         }
                     }
                 }
                 for (offset, sums) in sums.iter().enumerate() {
-                    for (half, sum) in sums.iter().enumerate() {
-                        let column = panel * PANEL + column + half * S::LANES;
+                    for (vector, sum) in sums[..vectors].iter().enumerate() {
+                        let column = panel * PANEL + column + vector * S::LANES;
                         let bias = S::load(job.bias.as_ptr().add(column));
                         S::store(job.out.at(row + offset, column), S::add(*sum, bias));
                     }
@@ -200,9 +205,21 @@ impl Piece {
 ///
 /// `input` is valid for a block's words; the CPU has `S`.
 #[inline(always)]
-unsafe fn dot<S: Simd>(weights: &[S::I; WORDS], input: *const i32, part: Range<usize>) -> S::I {
+unsafe fn dot<S: Simd, L: Layout>(
+    weights: &[S::I; WORDS],
+    input: *const i32,
+    part: Range<usize>,
+) -> S::I {
     // SAFETY: the caller's.
     unsafe {
+        if let Some(most) = L::MOST
+            && !S::UNSIGNED_ACTIVATIONS
+        {
+            let (weights, input) = (&weights[part.clone()], input.add(part.start));
+            let coarse = S::dot_small(weights, input, most);
+            let fine = S::dot_small(weights, input.add(WORDS), most);
+            return S::add_i(S::shift_left(coarse, FINE_BITS), fine);
+        }
         // Two chains, since each product would wait for the one before it.
         let (mut coarse, mut fine) = (S::zero_i(), S::zero_i());
         for word in part {
