@@ -105,6 +105,7 @@ impl Terms {
         let found: Vec<Vec<bool>> = candidates.iter().map(|text| self.found_in(text)).collect();
         let passages = &found[..num_passages.min(found.len())];
         let (mut covered, mut total) = (0.0, 0.0);
+        let (mut any_word, mut all_covered) = (false, true);
         for term in &self.terms {
             if !languages.may_have(term) {
                 continue;
@@ -117,14 +118,19 @@ impl Terms {
                 weight /= 2.0;
             }
             total += weight;
-            if passages
-                .iter()
-                .any(|found| term.keys.iter().any(|key| found[*key]))
-            {
-                covered += weight;
+            any_word |= !term.is_ideograph;
+            let has = |found: &Vec<bool>| term.keys.iter().any(|key| found[*key]);
+            match passages.iter().any(has) {
+                true => covered += weight,
+                false => all_covered = false,
             }
         }
-        (total >= LEAST_WEIGHT).then(|| covered / total)
+        match total >= LEAST_WEIGHT {
+            true => Some(covered / total),
+            // "What is ownership?" in a book on it: a word that all near passages have weighs next to
+            // nothing, and they speak of nothing else.
+            false => (any_word && all_covered).then_some(1.0),
+        }
     }
 }
 
@@ -220,6 +226,21 @@ mod tests {
             coverage("怎样配置 Kubernetes ingress？", &english),
             Some(0.0)
         );
+    }
+
+    #[test]
+    fn a_word_that_all_passages_have_covers_a_question_without_others() {
+        let book = [
+            "Ownership is a set of rules.",
+            "Ownership moves.",
+            "Borrowing lends what ownership keeps.",
+        ];
+        assert_eq!(coverage("What is ownership?", &book), Some(1.0));
+        let last = ["Nothing.", "Ownership moves.", "Of ownership."];
+        assert_eq!(coverage("What is ownership?", &last), None);
+        // With another word that nothing has, it is the share that counts.
+        let share = coverage("Does ownership cost rent?", &book).unwrap();
+        assert!(share < 0.2, "{share}");
     }
 
     #[test]
