@@ -110,8 +110,14 @@ impl Piece {
                             None => fact(groups + group),
                         };
                         let facts = (scale, minimum);
-                        let value = |byte| value::<S>(four, byte, signed, facts);
-                        F::write::<S>(to, word, [value(0), value(1), value(2), value(3)]);
+                        // Not a closure, which might be compiled without the vector instructions.
+                        let values = [
+                            value::<S>(four, 0, signed, facts),
+                            value::<S>(four, 1, signed, facts),
+                            value::<S>(four, 2, signed, facts),
+                            value::<S>(four, 3, signed, facts),
+                        ];
+                        F::write::<S>(to, word, values);
                     }
                 }
             }
