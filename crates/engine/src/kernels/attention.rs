@@ -421,16 +421,16 @@ pub(super) unsafe fn soften<S: Simd>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn number(seed: usize) -> f32 {
+    pub(crate) fn number(seed: usize) -> f32 {
         let mixed = (seed.wrapping_mul(2_654_435_761) >> 7) % 2000;
         mixed as f32 / 1000.0 - 1.0
     }
 
     /// softmax(scale · q kᵀ + bias) v in f64, one query at a time.
-    fn definition(heads: &Heads, qkv: &[f32], stride: usize, length: usize) -> Vec<f64> {
+    pub(crate) fn definition(heads: &Heads, qkv: &[f32], stride: usize, length: usize) -> Vec<f64> {
         let d = heads.head_dim;
         let mut out = vec![0.0; length * heads.num_heads * d];
         for query in 0..length {

@@ -14,7 +14,7 @@ use super::scratch::{ROW_BLOCK, Scratch};
 use super::steps::Pass;
 use super::{Batch, Layer, Transformer};
 use crate::Result;
-use crate::kernels::cached_attention::CachedAttention;
+use crate::kernels::cached_attention::{CachedAttention, PartsMemory};
 use crate::kernels::rope::Table;
 use crate::kernels::rows::{Rows, padded};
 use crate::kernels::team::Team;
@@ -63,6 +63,7 @@ impl Transformer {
             context,
             local,
             wide,
+            parts,
             ..
         } = scratch;
         let pass = self.lend(batch, &tables, (x, query_key_value, context));
@@ -81,8 +82,8 @@ impl Transformer {
                 });
             }
             if index < self.layers.len() {
-                let attentions = self.cached_attentions(index, batch, pass, caches);
-                self.attend_cached(team, &attentions, locals);
+                let attentions = self.cached_attentions(index, (batch, reading), pass, caches);
+                self.attend_cached(team, &attentions, parts, locals);
             }
         }
         for (sequence, (_, length)) in batch.sequences().enumerate() {
@@ -95,7 +96,7 @@ impl Transformer {
     fn cached_attentions<'a>(
         &self,
         index: usize,
-        batch: &Batch,
+        (batch, reading): (&Batch, Reading),
         pass: Pass<'a>,
         caches: &'a mut [&mut KvCache],
     ) -> Vec<CachedAttention<'a>> {
@@ -105,6 +106,11 @@ impl Transformer {
                 heads: self.layers[index].heads,
                 shape: cache.shape,
                 past: cache.length,
+                // The queries of a prompt are tasks enough.
+                parts: match reading {
+                    Reading::Prompt => 1,
+                    Reading::Answer => CachedAttention::parts_of(cache.length + count),
+                },
                 kept: cache.kept.lend(),
                 layer: index,
                 qkv: pass.query_key_value,
@@ -120,21 +126,22 @@ impl Transformer {
         &self,
         team: &Team,
         attentions: &[CachedAttention<'_>],
+        parts: &mut PartsMemory,
         locals: &[Mutex<Scratch>],
     ) {
         /// Below so many new tokens, keeping them costs less than starting the team.
         const FEW: usize = 8;
         let heads = self.config.num_key_value_heads;
         let tokens: usize = attentions.iter().map(|attention| attention.count).sum();
-        let append = |part: usize| {
-            // SAFETY: each head of each conversation is one part, given to one thread.
-            unsafe { attentions[part / heads].append(part % heads) };
+        let append = |which: usize| {
+            // SAFETY: each head of each conversation is given to one thread.
+            unsafe { attentions[which / heads].append(which % heads) };
         };
-        let parts = attentions.len() * heads;
+        let all = attentions.len() * heads;
         if tokens < FEW {
-            (0..parts).for_each(append);
+            (0..all).for_each(append);
         } else {
-            team.run(|rank| team.share(rank, parts, 1).for_each(append));
+            team.run(|rank| team.share(rank, all, 1).for_each(append));
         }
         let starts: Vec<usize> = attentions
             .iter()
@@ -144,6 +151,8 @@ impl Transformer {
             })
             .collect();
         let tasks: usize = attentions.iter().map(CachedAttention::num_tasks).sum();
+        let in_parts = attentions.iter().any(|attention| attention.parts > 1);
+        let parts = parts.lend(if in_parts { tasks } else { 0 }, self.config.value_dim());
         let next = AtomicUsize::new(0);
         team.run(|rank| {
             let mut own = locals[rank].lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,8 +164,8 @@ impl Transformer {
                 let which = starts.partition_point(|start| *start <= task) - 1;
                 // SAFETY: the counter gives each task to one member; all heads are kept.
                 unsafe {
-                    let scratch = &mut own.attend;
-                    attentions[which].attend(self.isa, task - starts[which], scratch);
+                    let (first, scratch) = (starts[which], &mut own.attend);
+                    attentions[which].attend(self.isa, task - first, (parts, first), scratch);
                 }
             }
         });

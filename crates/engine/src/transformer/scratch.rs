@@ -2,7 +2,7 @@
 
 use crate::kernels::attention::Heads;
 use crate::kernels::buffer::Buffer;
-use crate::kernels::cached_attention::AttendScratch;
+use crate::kernels::cached_attention::{AttendScratch, PartsMemory};
 use crate::kernels::linear::InputScratch;
 use crate::kernels::rows::padded;
 
@@ -37,6 +37,7 @@ pub(crate) struct Scratch {
     /// Room for all rows of a prompt at once, where a prompt's products want that.
     pub(super) wide: Local,
     pub(super) attend: AttendScratch,
+    pub(super) parts: PartsMemory,
     #[cfg(target_arch = "x86_64")]
     pub(super) tiled: TiledScratch,
 }
@@ -80,6 +81,7 @@ impl Scratch {
             context: Buffer::zeroed(0),
             packed: Buffer::zeroed(0),
             attend: AttendScratch::default(),
+            parts: PartsMemory::default(),
             #[cfg(target_arch = "x86_64")]
             tiled: TiledScratch::new(),
             local: Local::new(model, ROW_BLOCK),

@@ -362,32 +362,23 @@ impl Linear {
             // SAFETY: the caller's.
             _ => return unsafe { self.multiply(isa, input, rows, panels, out) },
         };
-        assert!(panels.end <= self.num_panels() && out.stride() >= self.num_panels() * PANEL);
-        assert!(rows.end <= out.end() && rows.end <= input.words.end());
+        let job = self.job(isa, input, rows, panels, out);
         let blocks = self.in_features / BLOCK;
         #[cfg(target_arch = "x86_64")]
         if isa.has_tiles() {
             let job = blocks::tiles::ByTiles {
                 pieces,
-                words: input.words,
+                words: job.input.words,
                 blocks,
                 bias: &self.bias,
-                rows,
-                panels,
-                out,
+                rows: job.rows,
+                panels: job.panels,
+                out: job.out,
             };
-            // SAFETY: checked above, and the caller's; the CPU has tiles.
+            // SAFETY: the job is checked, and the caller's; the CPU has tiles.
             return unsafe { run(isa, job) };
         }
-        let job = Multiply {
-            layer: self,
-            input,
-            rows,
-            panels,
-            out,
-            unsigned: isa.unsigned_activations(),
-        };
-        // SAFETY: checked above, and the caller's.
+        // SAFETY: the job is checked, and the caller's.
         unsafe {
             run(
                 isa,
@@ -414,25 +405,40 @@ impl Linear {
         panels: Range<usize>,
         out: Rows<'_, f32>,
     ) {
+        let job = self.job(isa, input, rows, panels, out);
+        #[cfg(target_arch = "x86_64")]
+        if isa.has_tiles() && matches!(self.panels, Panels::Bf16(_) | Panels::I8 { .. }) {
+            // SAFETY: the job is checked, and the caller's; the CPU has tiles.
+            return unsafe { run(isa, amx::ByTiles(job)) };
+        }
+        // SAFETY: the job is checked, and the caller's.
+        unsafe {
+            run(isa, job);
+        }
+    }
+
+    /// Some rows times some panels, which the matrices have.
+    ///
+    /// # Panics
+    ///
+    /// If they do not.
+    fn job<'a>(
+        &'a self,
+        isa: Isa,
+        input: Input<'a>,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        out: Rows<'a, f32>,
+    ) -> Multiply<'a> {
         assert!(panels.end <= self.num_panels() && out.stride() >= self.num_panels() * PANEL);
         assert!(rows.end <= out.end() && rows.end <= input.words.end());
-        let unsigned = isa.unsigned_activations();
-        let job = Multiply {
+        Multiply {
             layer: self,
             input,
             rows,
             panels,
             out,
-            unsigned,
-        };
-        #[cfg(target_arch = "x86_64")]
-        if isa.has_tiles() && matches!(self.panels, Panels::Bf16(_) | Panels::I8 { .. }) {
-            // SAFETY: checked above, and the caller's; the CPU has tiles.
-            return unsafe { run(isa, amx::ByTiles(job)) };
-        }
-        // SAFETY: checked above, and the caller's.
-        unsafe {
-            run(isa, job);
+            unsigned: isa.unsigned_activations(),
         }
     }
 }

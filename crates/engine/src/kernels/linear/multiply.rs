@@ -25,7 +25,7 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let inputs = self.layer.in_features;
-        // SAFETY: `Linear::multiply` checked the ranges; each panel holds PANEL columns of `words`.
+        // SAFETY: `Linear::job` checked the ranges; each panel holds PANEL columns of `words`.
         unsafe {
             match &self.layer.panels {
                 Panels::F32(weights) => {

@@ -2,10 +2,19 @@
 //!
 //! A task is a tile of queries that share one key-value head: the heads of its group, of one token or
 //! of several. So each key and value is read once for the whole group, which is what counts when a
-//! single token looks back over thousands.
+//! single token looks back over thousands. For such, a task is only a part of the keys, so that all
+//! threads have work however few key-value heads there are; whoever ends last puts the parts
+//! together.
+
+mod parts;
+mod product;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
+use self::parts::PART;
+use self::product::Product;
 use super::attention::{Heads, MASKED, Running, soften};
 use super::buffer::Buffer;
 use super::isa::Isa;
@@ -13,13 +22,11 @@ use super::kept::{Append, Element};
 use super::rows::{PANEL, Rows, padded};
 use super::simd::{Kernel, Simd, run};
 
+pub(crate) use self::parts::{Parts, PartsMemory};
 pub(crate) use super::kept::{CacheFormat, Kept, KeptShape, Lent};
 
 /// Keys that are scored before the softmax moves on: those that are kept next to each other.
 const KEY_BLOCK: usize = super::kept::CHUNK;
-
-/// Rows of keys or values that are asked for before they are needed.
-const AHEAD: usize = 32;
 
 /// Queries (tokens × heads of a group) of one task: as many as a register tile takes at most.
 const QUERY_TILE: usize = 12;
@@ -38,6 +45,8 @@ pub(crate) struct CachedAttention<'a> {
     pub(crate) count: usize,
     /// Tokens kept before these.
     pub(crate) past: usize,
+    /// Tasks that a tile's keys are shared out to.
+    pub(crate) parts: usize,
     /// Where the heads' results go, side by side.
     pub(crate) out: Rows<'a, f32>,
 }
@@ -75,50 +84,122 @@ impl CachedAttention<'_> {
         (self.count * self.group()).div_ceil(QUERY_TILE)
     }
 
-    /// Tasks of [`CachedAttention::attend`].
-    pub(crate) fn num_tasks(&self) -> usize {
-        self.heads.num_key_value_heads * self.tiles()
+    /// The parts of the keys of so many tokens.
+    pub(crate) fn parts_of(tokens: usize) -> usize {
+        tokens.div_ceil(PART)
     }
 
-    /// Computes one task: a tile of queries of one key-value head.
+    /// Tasks of [`CachedAttention::attend`].
+    pub(crate) fn num_tasks(&self) -> usize {
+        self.heads.num_key_value_heads * self.tiles() * self.parts
+    }
+
+    /// Computes one task: a tile of queries of one key-value head, or a part of its keys, whose
+    /// results are kept in `parts` as those of task `first + task`.
     ///
     /// # Safety
     ///
     /// All heads have been appended; each task by one thread.
-    pub(crate) unsafe fn attend(&self, isa: Isa, task: usize, scratch: &mut AttendScratch) {
-        let (head, tile) = (task / self.tiles(), task % self.tiles());
-        let rows = self.count * self.group();
-        let rows = tile * QUERY_TILE..((tile + 1) * QUERY_TILE).min(rows);
+    pub(crate) unsafe fn attend(
+        &self,
+        isa: Isa,
+        task: usize,
+        (parts, first): (Parts<'_>, usize),
+        scratch: &mut AttendScratch,
+    ) {
+        let place = self.place(task);
         scratch.reserve(&self.shape);
         // SAFETY: the caller's.
-        unsafe {
+        let running = unsafe {
             match self.kept {
-                Lent::F32(kept) => run(isa, self.job(head, rows, (kept, None), scratch)),
-                Lent::Bf16(kept) => run(isa, self.job(head, rows, (kept, None), scratch)),
+                Lent::F32(kept) => run(isa, self.job(&place, (kept, None), scratch)),
+                Lent::Bf16(kept) => run(isa, self.job(&place, (kept, None), scratch)),
                 Lent::Int8(kept, scales) => {
-                    run(isa, self.job(head, rows, (kept, Some(scales)), scratch));
+                    run(isa, self.job(&place, (kept, Some(scales)), scratch))
+                }
+            }
+        };
+        let width = padded(self.shape.value_dim);
+        let mut own = scratch.output.chunks_exact_mut(width).zip(running);
+        let (task, first) = (first + task, first + task - place.part);
+        // SAFETY: the task and its rows are this thread's, and those of the whole tile if it is the
+        // last.
+        unsafe {
+            if self.parts == 1 {
+                for (row, (values, running)) in place.rows.zip(&mut own) {
+                    self.write(place.head, row, values, 1.0 / running.sum);
+                }
+                return;
+            }
+            for (row, (values, running)) in own.by_ref().take(place.rows.len()).enumerate() {
+                parts.keep(task, row, running, values);
+            }
+            if parts.is_last(first, self.parts) {
+                let values = &mut scratch.output[..width];
+                for (index, row) in place.rows.enumerate() {
+                    parts.merge(first, self.parts, index, values);
+                    self.write(place.head, row, values, 1.0);
                 }
             }
         }
     }
 
+    /// What a task computes.
+    fn place(&self, task: usize) -> Place {
+        let (tile, part) = (task / self.parts, task % self.parts);
+        let (head, tile) = (tile / self.tiles(), tile % self.tiles());
+        let rows = self.count * self.group();
+        Place {
+            head,
+            rows: tile * QUERY_TILE..((tile + 1) * QUERY_TILE).min(rows),
+            part,
+            keys: match self.parts {
+                1 => 0..usize::MAX,
+                _ => part * PART..(part + 1) * PART,
+            },
+        }
+    }
+
+    /// Writes the results of a row of a key-value head, times `factor`.
+    ///
+    /// # Safety
+    ///
+    /// The row is the calling thread's.
+    unsafe fn write(&self, head: usize, row: usize, values: &[f32], factor: f32) {
+        let head = head * self.group() + row % self.group();
+        let token = self.first + row / self.group();
+        let out = self.out.at(token, head * self.shape.value_dim);
+        for (i, value) in values[..self.shape.value_dim].iter().enumerate() {
+            // SAFETY: inside of the token's row.
+            unsafe { out.add(i).write(value * factor) };
+        }
+    }
+
     fn job<'b, T: Element>(
         &'b self,
-        head: usize,
-        rows: Range<usize>,
+        place: &Place,
         ([keys, values], scales): ([Rows<'_, T>; 2], Option<[Rows<'_, f32>; 2]>),
         scratch: &'b mut AttendScratch,
     ) -> Attend<'b, T> {
         Attend {
             attention: self,
-            head,
-            rows,
+            head: place.head,
+            rows: place.rows.clone(),
+            part: place.keys.clone(),
             keys: keys.at(0, 0),
             values: values.at(0, 0),
             scales: scales.map(|scales| scales.map(|of| of.at(0, 0).cast_const())),
             scratch,
         }
     }
+}
+
+/// What a task computes: some queries of a head, and the keys that it looks at.
+struct Place {
+    head: usize,
+    rows: Range<usize>,
+    part: usize,
+    keys: Range<usize>,
 }
 
 /// Memory of a thread that attends.
@@ -151,6 +232,8 @@ struct Attend<'a, T> {
     attention: &'a CachedAttention<'a>,
     head: usize,
     rows: Range<usize>,
+    /// The keys of this task.
+    part: Range<usize>,
     keys: *const T,
     values: *const T,
     /// Scales of keys and values by token.
@@ -159,10 +242,11 @@ struct Attend<'a, T> {
 }
 
 impl<T: Element> Kernel for Attend<'_, T> {
-    type Output = ();
+    /// Of each query; its sum of weighted values is left in the scratch.
+    type Output = [Running; QUERY_TILE];
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(mut self) {
+    unsafe fn run<S: Simd>(mut self) -> Self::Output {
         let (attention, shape) = (self.attention, self.attention.shape);
         let width = padded(shape.value_dim);
         let group = attention.group();
@@ -186,11 +270,11 @@ impl<T: Element> Kernel for Attend<'_, T> {
                 let position = attention.past + row / group;
                 attention.heads.reach.of(position, length)
             };
-            let end = seen(self.rows.end - 1).end;
+            let end = seen(self.rows.end - 1).end.min(self.part.end);
             // Blocks begin at multiples of their size, so that a query's sums do not depend on who
             // shares its tile. What a tile does not see of the first is left out whole panels at a
             // time: it would add zeros.
-            let mut key = seen(self.rows.start).start / PANEL * PANEL;
+            let mut key = (seen(self.rows.start).start / PANEL * PANEL).max(self.part.start);
             while key < end {
                 let block = key..((key / KEY_BLOCK + 1) * KEY_BLOCK).min(end);
                 let panels = block.len().div_ceil(PANEL);
@@ -242,18 +326,7 @@ impl<T: Element> Kernel for Attend<'_, T> {
                 }
                 key = block.end;
             }
-            for (index, row) in self.rows.clone().enumerate() {
-                let factor = 1.0 / running[index].sum;
-                let head = self.head * group + row % group;
-                let token = attention.first + row / group;
-                let out = attention.out.at(token, head * shape.value_dim);
-                for (i, value) in output[index * width..][..shape.value_dim]
-                    .iter()
-                    .enumerate()
-                {
-                    out.add(i).write(value * factor);
-                }
-            }
+            running
         }
     }
 }
@@ -305,117 +378,4 @@ fn hide(scores: &mut [f32], seen: Range<usize>, block: &Range<usize>) {
     let end = seen.end.clamp(block.start, block.end) - block.start;
     scores[..start].fill(MASKED);
     scores[end.max(start)..].fill(MASKED);
-}
-
-/// `out[row, 0..32] (+)= Σ a[row, i] · b[i, 0..32]` for a few rows.
-#[derive(Clone, Copy)]
-struct Product<T> {
-    a: *const f32,
-    a_stride: usize,
-    b: *const T,
-    b_stride: usize,
-    steps: usize,
-    out: *mut f32,
-    out_stride: usize,
-    add: bool,
-}
-
-impl<T: Element> Product<T> {
-    /// # Safety
-    ///
-    /// The pointers are valid for `rows` rows, `steps` steps and one panel.
-    #[inline(always)]
-    unsafe fn all<S: Simd>(self, rows: usize) {
-        let mut first = 0;
-        while first < rows {
-            let left = rows - first;
-            // SAFETY: the caller's.
-            first += unsafe {
-                let tile = self.at_row(first);
-                match left {
-                    6.. if S::ROWS >= 12 => tile.some::<S, 6>(),
-                    4.. if S::ROWS >= 12 => tile.some::<S, 4>(),
-                    3.. => tile.some::<S, 3>(),
-                    2 => tile.some::<S, 2>(),
-                    _ => tile.some::<S, 1>(),
-                }
-            };
-        }
-    }
-
-    fn at_row(self, row: usize) -> Self {
-        Self {
-            a: self.a.wrapping_add(row * self.a_stride),
-            out: self.out.wrapping_add(row * self.out_stride),
-            ..self
-        }
-    }
-
-    /// `ROWS` rows, in two sums each so that few rows do not wait for every addition; as many of many
-    /// rows, since a row's result must not depend on the others.
-    ///
-    /// # Safety
-    ///
-    /// As [`Product::all`].
-    #[inline(always)]
-    unsafe fn some<S: Simd, const ROWS: usize>(self) -> usize {
-        const CHAINS: usize = 2;
-        // SAFETY: the caller's.
-        unsafe {
-            for column in (0..PANEL).step_by(2 * S::LANES) {
-                let mut sums = [[[S::splat(0.0); 2]; ROWS]; CHAINS];
-                let b = self.b.add(column);
-                let mut step = 0;
-                while step + CHAINS <= self.steps {
-                    for (chain, sums) in sums.iter_mut().enumerate() {
-                        self.step::<S, ROWS>(b, step + chain, sums);
-                    }
-                    step += CHAINS;
-                }
-                while step < self.steps {
-                    self.step::<S, ROWS>(b, step, &mut sums[0]);
-                    step += 1;
-                }
-                for row in 0..ROWS {
-                    for half in 0..2 {
-                        let to = self
-                            .out
-                            .add(row * self.out_stride + column + half * S::LANES);
-                        let mut value = sums[0][row][half];
-                        for other in &sums[1..] {
-                            value = S::add(value, other[row][half]);
-                        }
-                        if self.add {
-                            value = S::add(value, S::load(to));
-                        }
-                        S::store(to, value);
-                    }
-                }
-            }
-        }
-        ROWS
-    }
-
-    /// # Safety
-    ///
-    /// As [`Product::all`].
-    #[inline(always)]
-    unsafe fn step<S: Simd, const ROWS: usize>(
-        &self,
-        b: *const T,
-        step: usize,
-        sums: &mut [[S::F; 2]; ROWS],
-    ) {
-        // SAFETY: the caller's.
-        unsafe {
-            let at = b.add(step * self.b_stride);
-            S::prefetch(at.wrapping_add(AHEAD * self.b_stride).cast());
-            let (low, high) = (T::load::<S>(at), T::load::<S>(at.add(S::LANES)));
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let a = S::splat(self.a.add(row * self.a_stride + step).read());
-                sum[0] = S::fma(a, low, sum[0]);
-                sum[1] = S::fma(a, high, sum[1]);
-            }
-        }
-    }
 }
