@@ -13,7 +13,7 @@ mod parse;
 
 use serde_json::{Map, Value};
 
-use crate::text::terms;
+use crate::text::{QueryTerm, terms};
 
 /// Clauses that must all hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,7 +58,7 @@ enum Test {
     Any(Vec<Value>),
     Except(Vec<Value>),
     /// All of these terms, in any order.
-    Text(Vec<String>),
+    Text(Vec<QueryTerm>),
     /// This text as it stands, whatever its case.
     Phrase(String),
     Range(Bounds),
@@ -127,7 +127,7 @@ impl Test {
                 .filter_map(|value| value.as_str())
                 .any(|text| {
                     let has = terms(text);
-                    wanted.iter().all(|term| has.contains(term))
+                    wanted.iter().all(|term| term.is_among(&has))
                 }),
             Self::Phrase(phrase) => values
                 .iter()

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Bounds, Condition, Conditions, Test};
-use crate::text::terms;
+use crate::text::wanted_terms;
 use crate::{ErrorKind, Result};
 
 /// Filters in filters: deeper than anybody writes, far from the end of the stack.
@@ -163,7 +163,7 @@ fn matching(json: &Value, place: &str) -> Result<Test> {
         "value" => return Err(refused(place, "a string, a number, true or false", value)),
         "any" => Test::Any(scalars(value, place)?),
         "except" => Test::Except(scalars(value, place)?),
-        "text" => Test::Text(terms(text()?)),
+        "text" => Test::Text(wanted_terms(text()?)),
         "phrase" => Test::Phrase(text()?.to_lowercase()),
         _ => return Err(refused(place, expected, value)),
     })

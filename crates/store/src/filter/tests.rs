@@ -75,6 +75,30 @@ fn values() {
 }
 
 #[test]
+fn chinese_text_is_found_wherever_it_stands() {
+    let metadata = json!({"title": "机器学习和数据库", "note": "数据库的向量检索, for the reader"});
+    for (key, text, expected) in [
+        ("title", "机器", true),
+        ("title", "学习", true),
+        ("title", "机器学习", true),
+        ("title", "数据", true),
+        ("title", "数据库", true),
+        ("title", "库", true),
+        ("title", "学", true),
+        ("title", "学和", false),
+        ("note", "向量", true),
+        ("note", "向量 数据库", true),
+        ("note", "向量 机器", false),
+        ("note", "the reader", true),
+        ("note", "the writer", false),
+    ] {
+        let filter = json!({"must": [{"key": key, "match": {"text": text}}]});
+        let conditions = Conditions::from_json(&filter).unwrap();
+        assert_eq!(conditions.matches(&[], &metadata), expected, "{key} {text}");
+    }
+}
+
+#[test]
 fn ranges_of_numbers_dates_and_counts() {
     must(
         json!({"key": "year", "range": {"gte": 2024, "lt": 2025.5}}),

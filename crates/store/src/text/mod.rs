@@ -49,13 +49,38 @@ pub(crate) enum QueryTerm {
     Prefix(String),
 }
 
+impl QueryTerm {
+    /// True if a text of these terms has it.
+    pub(crate) fn is_among(&self, terms: &[String]) -> bool {
+        match self {
+            Self::Exact(term) => terms.contains(term),
+            Self::Prefix(start) => terms.iter().any(|term| term.starts_with(start)),
+        }
+    }
+}
+
 /// The different terms of a query. Words such as `the` are left out if there are others.
 pub(crate) fn query_terms(query: &str) -> Vec<QueryTerm> {
+    let (telling, common) = asked_terms(query, query_pairs);
+    different(if telling.is_empty() { common } else { telling })
+}
+
+/// All different terms of a query, for those that must all be there.
+pub(crate) fn wanted_terms(query: &str) -> Vec<QueryTerm> {
+    let (telling, common) = asked_terms(query, asked_pairs);
+    different(telling.into_iter().chain(common))
+}
+
+/// What a query asks for, and its common words.
+fn asked_terms(
+    query: &str,
+    of_ideographs: impl Fn(&Run<'_>) -> Vec<QueryTerm>,
+) -> (Vec<QueryTerm>, Vec<QueryTerm>) {
     let stemmer = Stemmer::create(Algorithm::English);
     let (mut telling, mut common) = (Vec::new(), Vec::new());
     for run in runs(query) {
         match run.script {
-            Script::Ideographs => telling.extend(query_pairs(&run)),
+            Script::Ideographs => telling.extend(of_ideographs(&run)),
             Script::Letters => {
                 let mut terms = Vec::new();
                 compound::terms(&stemmer, run.text, &mut terms);
@@ -67,12 +92,13 @@ pub(crate) fn query_terms(query: &str) -> Vec<QueryTerm> {
             }
         }
     }
-    let chosen = if telling.is_empty() { common } else { telling };
+    (telling, common)
+}
+
+fn different(terms: impl IntoIterator<Item = QueryTerm>) -> Vec<QueryTerm> {
     let mut seen = HashSet::new();
-    chosen
-        .into_iter()
-        .filter(|term| seen.insert(term.clone()))
-        .collect()
+    let terms = terms.into_iter();
+    terms.filter(|term| seen.insert(term.clone())).collect()
 }
 
 /// Every character with its right neighbour, and the last one alone: so each begins one term, and
@@ -85,9 +111,8 @@ fn pairs(run: &str, terms: &mut Vec<String>) {
     }
 }
 
-/// The pairs of a query's run; its single character if it has but one. Pairs that only join words
-/// (`的是`) tell nothing and are left out where others are left.
-fn query_pairs(run: &Run<'_>) -> Vec<QueryTerm> {
+/// The pairs of a query's run; its single character if it has but one.
+fn asked_pairs(run: &Run<'_>) -> Vec<QueryTerm> {
     let mut all = Vec::new();
     pairs(run.text, &mut all);
     if all.len() == 1 {
@@ -95,11 +120,20 @@ fn query_pairs(run: &Run<'_>) -> Vec<QueryTerm> {
     }
     // The last character alone is in the index to be found by prefix, not to be asked for.
     all.pop();
-    let telling = |pair: &String| !stop_words::is_stop_pair(pair);
+    all.into_iter().map(QueryTerm::Exact).collect()
+}
+
+/// Those that tell something: pairs that only join words (`的是`) are left out where others are left.
+fn query_pairs(run: &Run<'_>) -> Vec<QueryTerm> {
+    let mut all = asked_pairs(run);
+    let telling = |term: &QueryTerm| match term {
+        QueryTerm::Exact(pair) => !stop_words::is_stop_pair(pair),
+        QueryTerm::Prefix(_) => true,
+    };
     if all.iter().any(telling) {
         all.retain(telling);
     }
-    all.into_iter().map(QueryTerm::Exact).collect()
+    all
 }
 
 #[cfg(test)]

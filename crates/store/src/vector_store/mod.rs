@@ -25,6 +25,7 @@ use std::fmt;
 use crate::Result;
 
 pub use self::documents::DocumentPoints;
+pub use self::dump::RefusedEntry;
 pub use self::index::{check_points, check_query};
 pub use self::memory::MemoryStore;
 pub use self::mmr::{maximal_marginal_relevance, maximal_marginal_relevance_by};

@@ -2,15 +2,18 @@
 //!
 //! A claim is held against every sentence of the passages: by meaning, as the embedder sees it, and
 //! by what meaning does not show, its numbers, its code and its words. A number or a piece of code
-//! that stands nowhere in the passages is invented, however close the rest comes.
+//! that stands nowhere in the passages is invented, however close the rest comes; so is the number of
+//! another row of a table ([`tables`](super::tables)), and a word whose opposite stands there.
 
 use std::collections::HashSet;
 
 use super::claims::code_spans;
 use super::evidence::{Evidence, Support};
+use super::opposites::{is_negative, says_the_opposite};
 use super::quotes::kind_of;
+use super::tables::Tables;
 use crate::embed::Embedder;
-use crate::retrieve::chunk::prose;
+use crate::retrieve::chunk::{Unit, UnitKind, units};
 use crate::retrieve::words::{STOP_WORDS, cjk_pieces, runs, stem};
 use crate::retrieve::{Result, SearchHit};
 
@@ -36,11 +39,12 @@ struct Passage {
     number: usize,
     terms: Terms,
     sentences: Vec<Sentence>,
+    tables: Tables,
 }
 
 struct Sentence {
     vector: Vec<f32>,
-    is_negative: bool,
+    text: String,
 }
 
 impl<'a> Checker<'a> {
@@ -50,18 +54,27 @@ impl<'a> Checker<'a> {
         let hits = (1..).zip(&evidence.passages);
         let hits: Vec<(usize, &SearchHit)> =
             hits.filter(|(number, _)| quoted.contains(number)).collect();
+        let units: Vec<Vec<Unit>> = hits
+            .iter()
+            .map(|(_, hit)| {
+                let mut units = units(kind_of(hit), &hit.text);
+                units.retain(|unit| matches!(unit.kind, UnitKind::Sentence | UnitKind::Item));
+                units
+            })
+            .collect();
         let sentences: Vec<(usize, &str)> = hits
             .iter()
-            .flat_map(|(number, hit)| {
-                let spans = prose(kind_of(hit), &hit.text).into_iter();
-                spans.map(|span| (*number, &hit.text[span]))
+            .zip(&units)
+            .flat_map(|((number, hit), units)| {
+                let texts = units.iter().map(|unit| &hit.text[unit.span.clone()]);
+                texts.map(|text| (*number, text))
             })
             .collect();
         let texts: Vec<&str> = sentences.iter().map(|(_, text)| *text).collect();
         let mut vectors = embedder.embed_documents(&texts)?;
         let background = background(&vectors);
         let mut passages = Vec::new();
-        for (number, hit) in hits {
+        for ((number, hit), units) in hits.into_iter().zip(&units) {
             let text = hit.heading_path.join("\n") + "\n" + &hit.text;
             let own = sentences.iter().filter(|(of, _)| *of == number);
             let count = own.clone().count();
@@ -72,9 +85,10 @@ impl<'a> Checker<'a> {
                 sentences: own
                     .map(|((_, text), vector)| Sentence {
                         vector,
-                        is_negative: is_negative(text),
+                        text: (*text).to_owned(),
                     })
                     .collect(),
+                tables: Tables::of(&hit.text, units),
             });
         }
         Ok(Self {
@@ -88,11 +102,17 @@ impl<'a> Checker<'a> {
     /// Holds a claim against the passages; `named` are those that it names.
     pub(super) fn check(&self, claim: &str, named: &[usize]) -> Result<Checked> {
         let terms = Terms::of(claim);
+        if terms.is_empty() {
+            // "The answer is:" claims nothing.
+            return Ok(Checked {
+                support: Support::None,
+                citations: Vec::new(),
+            });
+        }
         let vector = self.embedder.embed_documents(&[claim])?.remove(0);
-        let negative = is_negative(claim);
         let mut found: Vec<(Support, f32, usize)> = Vec::new();
         for passage in &self.passages {
-            let (support, score) = self.hold_against(passage, &terms, &vector, negative);
+            let (support, score) = self.hold_against(passage, &terms, &vector);
             if support != Support::None {
                 found.push((support, score, passage.number));
             }
@@ -123,13 +143,7 @@ impl<'a> Checker<'a> {
         Ok(Checked { support, citations })
     }
 
-    fn hold_against(
-        &self,
-        passage: &Passage,
-        claim: &Terms,
-        vector: &[f32],
-        is_negative: bool,
-    ) -> (Support, f32) {
+    fn hold_against(&self, passage: &Passage, claim: &Terms, vector: &[f32]) -> (Support, f32) {
         let cosine = |sentence: &Sentence| dot(vector, &sentence.vector);
         let nearest = passage
             .sentences
@@ -140,6 +154,7 @@ impl<'a> Checker<'a> {
         let words = claim.share_in(&passage.terms, &self.question);
         let support = match words {
             _ if !claim.literals_in(&passage.terms, &self.question) => Support::None,
+            _ if !self.numbers_belong(passage, claim) => Support::None,
             Some(share) if share >= 0.75 && share + meaning >= 1.25 => Support::Strong,
             Some(share) if share >= 0.5 && share + meaning >= 0.9 => Support::Weak,
             Some(_) => Support::None,
@@ -148,13 +163,31 @@ impl<'a> Checker<'a> {
             None if meaning >= 0.4 => Support::Weak,
             None => Support::None,
         };
-        let turned = nearest.is_some_and(|sentence| sentence.is_negative != is_negative);
+        let nearest = nearest.map_or("", |sentence| &*sentence.text);
+        let turned = is_negative(nearest) != is_negative(&claim.whole);
         let support = match support {
+            _ if says_the_opposite(&claim.whole, nearest) => Support::None,
             // The same words may say the opposite.
             Support::Strong if turned && meaning < 0.8 => Support::Weak,
+            Support::Strong if self.counts_what_is_not_there(passage, claim) => Support::Weak,
             support => support,
         };
         (support, words.unwrap_or(0.0) + meaning)
+    }
+
+    /// True if each number of the claim that stands in a table there stands in a row of what the claim
+    /// speaks of.
+    fn numbers_belong(&self, passage: &Passage, claim: &Terms) -> bool {
+        let mut new = claim.numbers.difference(&self.question.numbers);
+        new.all(|number| passage.tables.agrees(number, claim))
+    }
+
+    /// True if the claim gives a number for something that the passage does not speak of at all, though the
+    /// question does.
+    fn counts_what_is_not_there(&self, passage: &Passage, claim: &Terms) -> bool {
+        let mut new = claim.numbers.difference(&self.question.numbers);
+        let mut missing = claim.words.difference(&passage.terms.words);
+        new.next().is_some() && missing.any(|word| self.question.words.contains(word))
     }
 }
 
@@ -175,19 +208,40 @@ fn background(vectors: &[Vec<f32>]) -> f32 {
     median.clamp(LEAST, 0.95)
 }
 
+/// Words of a claim that only say that it is one.
+const EMPTY_WORDS: &[&str] = &[
+    "according",
+    "answer",
+    "answers",
+    "based",
+    "context",
+    "document",
+    "documents",
+    "following",
+    "given",
+    "information",
+    "mentioned",
+    "passage",
+    "passages",
+    "provided",
+    "question",
+    "stated",
+    "text",
+];
+
 /// What a text says, as far as it can be looked up.
 #[derive(Debug, Default)]
-struct Terms {
-    words: HashSet<String>,
-    pairs: HashSet<(char, char)>,
-    numbers: HashSet<String>,
+pub(super) struct Terms {
+    pub(super) words: HashSet<String>,
+    pub(super) pairs: HashSet<(char, char)>,
+    pub(super) numbers: HashSet<String>,
     /// Code, letter by letter, and whatever else stands in the text.
     code: Vec<String>,
     whole: String,
 }
 
 impl Terms {
-    fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         let mut terms = Self {
             numbers: numbers(text),
             code: code(text),
@@ -206,6 +260,15 @@ impl Terms {
             }
         }
         terms
+    }
+
+    /// True if it says nothing that could be looked up.
+    fn is_empty(&self) -> bool {
+        let said = |word: &String| !EMPTY_WORDS.iter().any(|empty| stem(empty) == *word);
+        !self.words.iter().any(said)
+            && self.pairs.is_empty()
+            && self.numbers.is_empty()
+            && self.code.is_empty()
     }
 
     /// The share of the words that stand in `passage`; those of the question count only if there are no
@@ -310,22 +373,6 @@ fn code(text: &str) -> Vec<String> {
         .chain(options)
         .filter(|code| !code.is_empty())
         .collect()
-}
-
-/// True if the sentence denies something.
-fn is_negative(text: &str) -> bool {
-    const ENGLISH: &[&str] = &[
-        "not", "no", "never", "cannot", "without", "none", "neither", "nor", "aren", "isn",
-        "doesn", "don", "didn", "won", "can't", "couldn", "shouldn", "wasn", "weren", "hasn",
-        "haven",
-    ];
-    const CHINESE: &[&str] = &["不", "没", "无法", "未", "非", "禁止"];
-    let lower = text.to_lowercase();
-    let mut words = lower.split(|c: char| !c.is_alphanumeric());
-    words.any(|word| ENGLISH.contains(&word))
-        || lower.contains("can’t")
-        || lower.contains("can't")
-        || CHINESE.iter().any(|word| lower.contains(word))
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

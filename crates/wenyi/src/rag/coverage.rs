@@ -20,6 +20,14 @@ enum Key {
 struct Term {
     keys: Vec<usize>,
     is_ideograph: bool,
+    /// A word that is written with a capital inside of the sentence, or a number.
+    is_name: bool,
+}
+
+impl Term {
+    fn is_in(&self, found: &[bool]) -> bool {
+        self.keys.iter().any(|key| found[*key])
+    }
 }
 
 /// The words of a question, to be looked for.
@@ -35,12 +43,19 @@ impl Terms {
             terms: Vec::new(),
         };
         for run in runs(question) {
+            let is_first = !question[..run.span.start].contains(char::is_alphanumeric);
             let word = &question[run.span];
             if run.cjk {
                 cjk_pieces(word).for_each(|piece| terms.add_ideographs(piece));
             } else if !STOP_WORDS.contains(&word.to_lowercase().as_str()) {
                 let key = terms.key(Key::Stem(stem(word)));
-                terms.add(vec![key], false);
+                let is_name = word.starts_with(|c: char| c.is_ascii_digit())
+                    || !is_first && word.starts_with(char::is_uppercase);
+                terms.terms.push(Term {
+                    keys: vec![key],
+                    is_ideograph: false,
+                    is_name,
+                });
             }
         }
         terms
@@ -59,14 +74,14 @@ impl Terms {
                 .chain(pairs.get(index))
                 .copied()
                 .collect();
-            self.add(keys, true);
-        }
-    }
-
-    /// A single ideograph says too little to be looked for: it has no pair.
-    fn add(&mut self, keys: Vec<usize>, is_ideograph: bool) {
-        if !keys.is_empty() {
-            self.terms.push(Term { keys, is_ideograph });
+            // A single ideograph says too little to be looked for: it has no pair.
+            if !keys.is_empty() {
+                self.terms.push(Term {
+                    keys,
+                    is_ideograph: true,
+                    is_name: false,
+                });
+            }
         }
     }
 
@@ -95,34 +110,62 @@ impl Terms {
         found
     }
 
-    /// The share of the question, by the rarity of its words among `candidates`, that the first
-    /// `num_passages` of them speak of. `None` if it has no words that they could have: none that
-    /// carry meaning, or words of another language.
-    pub(super) fn coverage(&self, candidates: &[String], num_passages: usize) -> Option<f32> {
+    /// The question's words as `texts` have them, the passages first.
+    pub(super) fn among(&self, texts: &[String]) -> Known<'_> {
+        Known {
+            terms: self,
+            languages: Languages::of(texts),
+            found: texts.iter().map(|text| self.found_in(text)).collect(),
+        }
+    }
+}
+
+/// The words of a question, and which texts have them.
+pub(super) struct Known<'a> {
+    terms: &'a Terms,
+    languages: Languages,
+    found: Vec<Vec<bool>>,
+}
+
+impl Known<'_> {
+    /// How much a word tells: its rarity among the texts.
+    fn weight(&self, term: &Term) -> f32 {
+        let having = |key: &usize| self.found.iter().filter(|found| found[*key]).count();
+        let rarities = term
+            .keys
+            .iter()
+            .map(|key| rarity(having(key), self.found.len()));
+        let weight = rarities.fold(f32::INFINITY, f32::min);
+        // Words have about two ideographs.
+        if term.is_ideograph {
+            weight / 2.0
+        } else {
+            weight
+        }
+    }
+
+    /// The share of the question, by the rarity of its words, that the first `num_passages` of the texts
+    /// speak of. `None` if it has no words that they could have: none that carry meaning, or words of
+    /// another language.
+    pub(super) fn coverage(&self, num_passages: usize) -> Option<f32> {
         /// Less than one word that is rare.
         const LEAST_WEIGHT: f32 = 1.0;
-        let languages = Languages::of(candidates);
-        let found: Vec<Vec<bool>> = candidates.iter().map(|text| self.found_in(text)).collect();
-        let passages = &found[..num_passages.min(found.len())];
+        let passages = &self.found[..num_passages.min(self.found.len())];
         let (mut covered, mut total) = (0.0, 0.0);
         let (mut any_word, mut all_covered) = (false, true);
-        for term in &self.terms {
-            if !languages.may_have(term) {
+        for term in &self.terms.terms {
+            let is_there = passages.iter().any(|found| term.is_in(found));
+            // A word of another language says something only where it stands after all.
+            if !is_there && !self.languages.may_have(term) {
                 continue;
             }
-            let rarity =
-                |key: &usize| rarity(found.iter().filter(|f| f[*key]).count(), found.len());
-            let mut weight = term.keys.iter().map(rarity).fold(f32::INFINITY, f32::min);
-            if term.is_ideograph {
-                // Words have about two.
-                weight /= 2.0;
-            }
+            let weight = self.weight(term);
             total += weight;
             any_word |= !term.is_ideograph;
-            let has = |found: &Vec<bool>| term.keys.iter().any(|key| found[*key]);
-            match passages.iter().any(has) {
-                true => covered += weight,
-                false => all_covered = false,
+            if is_there {
+                covered += weight;
+            } else {
+                all_covered = false;
             }
         }
         match total >= LEAST_WEIGHT {
@@ -131,6 +174,29 @@ impl Terms {
             // nothing, and they speak of nothing else.
             false => (any_word && all_covered).then_some(1.0),
         }
+    }
+
+    /// The share of the question, by the rarity of its words, that stands in `text`.
+    pub(super) fn share(&self, text: &str) -> f32 {
+        let found = self.terms.found_in(text);
+        let (mut covered, mut total) = (0.0, 0.0);
+        for term in &self.terms.terms {
+            let weight = self.weight(term);
+            total += weight;
+            if term.is_in(&found) {
+                covered += weight;
+            }
+        }
+        if total > 0.0 { covered / total } else { 0.0 }
+    }
+
+    /// True if the question names something, or a number, that the first `num_passages` of the texts do not
+    /// have although they are written in its script.
+    pub(super) fn misses_a_name(&self, num_passages: usize) -> bool {
+        let passages = &self.found[..num_passages.min(self.found.len())];
+        let names = self.terms.terms.iter().filter(|term| term.is_name);
+        let mut missed = names.filter(|term| !passages.iter().any(|found| term.is_in(found)));
+        self.languages.words && missed.next().is_some()
     }
 }
 
@@ -184,7 +250,7 @@ mod tests {
 
     fn coverage(question: &str, passages: &[&str]) -> Option<f32> {
         let passages: Vec<String> = passages.iter().map(|text| (*text).to_owned()).collect();
-        Terms::of(question).coverage(&passages, 1)
+        Terms::of(question).among(&passages).coverage(1)
     }
 
     #[test]
@@ -220,6 +286,8 @@ mod tests {
     fn words_of_another_language_say_nothing() {
         let chinese = ["用命令 `admin rotate` 更换密钥，旧密钥一天内仍然有效，不需要重新启动。"];
         assert_eq!(coverage("How are the secrets replaced?", &chinese), None);
+        // But one that stands there does.
+        assert_eq!(coverage("rotate", &chinese), Some(1.0));
         let english = ["Keys are rotated with `admin rotate`; the old key stays valid for a day."];
         assert_eq!(coverage("怎样更换密钥？", &english), None);
         assert_eq!(
@@ -241,6 +309,34 @@ mod tests {
         // With another word that nothing has, it is the share that counts.
         let share = coverage("Does ownership cost rent?", &book).unwrap();
         assert!(share < 0.2, "{share}");
+    }
+
+    #[test]
+    fn a_name_or_a_number_that_no_passage_has_is_missed() {
+        let misses = |question: &str, passage: &str| {
+            let terms = Terms::of(question);
+            terms.among(&[passage.to_owned()]).misses_a_name(1)
+        };
+        let table = "| Country | Allowance |\n| Japan | 55 |";
+        assert!(misses("What is the allowance for Italy?", table));
+        assert!(!misses("What is the allowance for Japan?", table));
+        assert!(!misses("Allowance abroad?", table));
+        assert!(misses("What changed in 2031?", table));
+        assert!(!misses(
+            "What is the allowance for Italy?",
+            "意大利的补贴是四十一欧元。"
+        ));
+    }
+
+    #[test]
+    fn a_sentence_has_a_share_of_the_question() {
+        let texts = ["Keys are rotated by hand.", "Keys open doors.", "Keys."];
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        let terms = Terms::of("How are keys rotated?");
+        let known = terms.among(&texts);
+        assert!(known.share(&texts[0]) > 0.99);
+        assert!(known.share(&texts[1]) < 0.3, "the rare word counts");
+        assert!(known.share("Nothing.") < 0.01);
     }
 
     #[test]

@@ -97,9 +97,11 @@ pub fn evidence(
 
 /// The question without white space around it.
 pub(super) fn asked(question: &str) -> Result<&str> {
-    match question.trim() {
-        "" => Err(ErrorKind::EmptyQuery.into()),
-        question => Ok(question),
+    let question = question.trim();
+    match question.contains(char::is_alphanumeric) {
+        true => Ok(question),
+        // Marks alone ask nothing.
+        false => Err(ErrorKind::EmptyQuery.into()),
     }
 }
 
@@ -125,14 +127,19 @@ pub(super) fn weigh(
     let beside = company.iter().map(|candidate| candidate.text.clone());
     let texts: Vec<String> = shown.iter().cloned().chain(others).chain(beside).collect();
     let terms = Terms::of(question);
-    let coverage = terms.coverage(&texts, passages.len());
+    let known = terms.among(&texts);
+    let coverage = known.coverage(passages.len());
 
-    let sentences = Sentences::read(embedder, vector, &passages)?;
+    let background = background_of(&candidates, &company);
+    let mut sentences = Sentences::read(embedder, vector, &passages)?;
+    sentences.rank(&known, background.unwrap_or(1.0));
     let best = sentences.best_score();
-    let margin = margin(best.unwrap_or(0.0), &candidates, &company);
+    let margin = margin(best.unwrap_or(0.0), background);
     let support = match support(coverage, margin, best.is_some()) {
         // Beside sentences of everyday life whatever is on the subject stands out.
         Support::Strong if !company.is_empty() && !is_spoken_of(coverage, margin) => Support::Weak,
+        // What the question names is not what they speak of.
+        Support::Strong if known.misses_a_name(passages.len()) => Support::Weak,
         support => support,
     };
     let quotes = match (support, best) {
@@ -151,17 +158,19 @@ pub(super) fn weigh(
     })
 }
 
-/// How far `best` stands out from candidates that do not answer. Models differ in how wide they
-/// spread their cosines, so the distance is taken relative to what is left up to 1.
-fn margin(best: f32, candidates: &[Candidate], company: &[Candidate]) -> f32 {
-    let background = match company.is_empty() {
+/// The cosine of candidates that do not answer.
+fn background_of(candidates: &[Candidate], company: &[Candidate]) -> Option<f32> {
+    if company.is_empty() {
         // In a small collection half of it is background.
-        true => {
-            let rank = BACKGROUND_RANK.min(candidates.len() / 2);
-            candidates.get(rank).map(|candidate| candidate.cosine)
-        }
-        false => background::cosine(candidates, company),
-    };
+        let rank = BACKGROUND_RANK.min(candidates.len() / 2);
+        return candidates.get(rank).map(|candidate| candidate.cosine);
+    }
+    background::cosine(candidates, company)
+}
+
+/// How far `best` stands out from `background`. Models differ in how wide they spread their cosines, so the
+/// distance is taken relative to what is left up to 1.
+fn margin(best: f32, background: Option<f32>) -> f32 {
     match background {
         Some(background) if background < 1.0 => {
             ((best - background) / (1.0 - background)).clamp(0.0, 1.0)

@@ -14,6 +14,8 @@ mod evidence;
 mod prompt;
 mod follow_up;
 mod claims;
+mod opposites;
+mod tables;
 mod check;
 mod answer;
 mod error;

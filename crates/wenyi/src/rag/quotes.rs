@@ -1,11 +1,13 @@
 //! The stretches of passages that answer: sentences, entries of lists and code, quoted exactly.
 //!
-//! Each sentence is compared with the question. From a passage comes its best sentence; that of the
-//! best passages is quoted with its neighbours, since a sentence that speaks of what is asked often
-//! stands beside the one that answers it, and with the code that it introduces.
+//! Each sentence is compared with the question, by meaning and by its words. From a passage comes its
+//! best sentence; that of the best passages is quoted with its neighbours, since a sentence that speaks
+//! of what is asked often stands beside the one that answers it, and with the code that it introduces.
+//! A row of a table is quoted below the table's head.
 
 use std::ops::Range;
 
+use super::coverage::Known;
 use super::evidence::Quote;
 use crate::embed::Embedder;
 use crate::retrieve::chunk::{Unit, UnitKind, units};
@@ -28,6 +30,10 @@ const FOLLOWING: usize = 2;
 /// Quotes that have neighbours with them, besides that of the nearest passage.
 const EXTENDED: usize = 2;
 
+/// What all words of the question add to the cosine of a sentence that has them, of what lies between
+/// sentences that do not answer and 1. Judged on 78 questions on notes in two languages and 28 on a book.
+const WORDS: f32 = 0.16;
+
 /// The passages of a question, sentence by sentence.
 pub(super) struct Sentences<'a> {
     passages: &'a [SearchHit],
@@ -38,6 +44,8 @@ pub(super) struct Sentences<'a> {
 struct Scored {
     unit: Unit,
     score: Option<f32>,
+    /// The cosine, and what the question's words add.
+    rank: f32,
 }
 
 /// The best sentence of a passage.
@@ -46,6 +54,7 @@ struct Best {
     passage: usize,
     unit: usize,
     score: f32,
+    rank: f32,
 }
 
 impl<'a> Sentences<'a> {
@@ -62,13 +71,20 @@ impl<'a> Sentences<'a> {
         for hit in passages {
             let mut own = units(kind_of(hit), &hit.text);
             own.retain(|unit| {
+                if is_prose(unit) && is_link(&hit.text[unit.span.clone()]) {
+                    return false;
+                }
                 let has_room = room > 0 || !is_prose(unit);
                 room = room.saturating_sub(usize::from(is_prose(unit)));
                 has_room
             });
             let prose = own.iter().filter(|unit| is_prose(unit));
             texts.extend(prose.map(|unit| &hit.text[unit.span.clone()]));
-            let unscored = own.into_iter().map(|unit| Scored { unit, score: None });
+            let unscored = own.into_iter().map(|unit| Scored {
+                unit,
+                score: None,
+                rank: 0.0,
+            });
             all.push(unscored.collect());
         }
         if !texts.is_empty() {
@@ -85,6 +101,18 @@ impl<'a> Sentences<'a> {
         })
     }
 
+    /// Ranks the sentences by meaning and by the question's words; sentences that do not answer have the
+    /// cosine `background`.
+    pub(super) fn rank(&mut self, words: &Known<'_>, background: f32) {
+        for (hit, units) in self.passages.iter().zip(&mut self.units) {
+            for scored in units {
+                let Some(score) = scored.score else { continue };
+                let share = words.share(&hit.text[scored.unit.span.clone()]);
+                scored.rank = score + WORDS * (1.0 - background) * share;
+            }
+        }
+    }
+
     /// The score of the best sentence of all.
     pub(super) fn best_score(&self) -> Option<f32> {
         self.best().first().map(|best| best.score)
@@ -99,30 +127,31 @@ impl<'a> Sentences<'a> {
                     passage,
                     unit,
                     score: scored.score?,
+                    rank: scored.rank,
                 })
             });
-            scores.reduce(|best, next| if next.score > best.score { next } else { best })
+            scores.reduce(|best, next| if next.rank > best.rank { next } else { best })
         };
         let mut best: Vec<Best> = (self.units.iter().enumerate())
             .filter_map(of_passage)
             .collect();
-        best.sort_by(|a, b| b.score.total_cmp(&a.score));
+        best.sort_by(|a, b| b.rank.total_cmp(&a.rank));
         best
     }
 
-    /// A quote of each passage whose best sentence has at least the score `least`, best first, and of
+    /// A quote of each passage whose best sentence has at least the rank `least`, best first, and of
     /// the nearest passage in any case.
     pub(super) fn quotes(&self, least: f32) -> Vec<Quote> {
         let mut quotes: Vec<Quote> = Vec::new();
         for (rank, best) in self.best().into_iter().enumerate() {
             let is_nearest = best.passage == 0;
-            if best.score < least && !is_nearest {
+            if best.rank < least && !is_nearest {
                 continue;
             }
             let hit = &self.passages[best.passage];
             let units = &self.units[best.passage];
             let span = match rank < EXTENDED || is_nearest {
-                true => extended(hit, units, best.unit),
+                true => extended(hit, units, best.unit, least),
                 false => with_code(hit, units, best.unit..best.unit + 1),
             };
             let span = units[span.start].unit.span.start..units[span.end - 1].unit.span.end;
@@ -156,17 +185,26 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
+/// Columns that units take, an ideograph being two.
+fn columns(hit: &SearchHit, units: &[Scored], span: &Range<usize>) -> usize {
+    let span = units[span.start].unit.span.start..units[span.end - 1].unit.span.end;
+    let characters = hit.text[span].chars();
+    characters.map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
+}
+
 /// The units around the best one that are quoted with it: what it points back to, the sentences of its
-/// paragraph behind it, and the code or list that the last of them introduces.
-fn extended(hit: &SearchHit, units: &[Scored], best: usize) -> Range<usize> {
+/// paragraph behind it, and the code or list that the last of them introduces. The sentence before it
+/// comes too if its rank is not far below: `least` is that of a quote which is.
+fn extended(hit: &SearchHit, units: &[Scored], best: usize, least: f32) -> Range<usize> {
     let text = |index: usize| &hit.text[units[index].unit.span.clone()];
     let block = |index: usize| units[index].unit.block;
-    let columns = |span: &Range<usize>| {
-        let span = units[span.start].unit.span.start..units[span.end - 1].unit.span.end;
-        let characters = hit.text[span].chars();
-        characters
-            .map(|c| if c.is_ascii() { 1 } else { 2 })
-            .sum::<usize>()
+    let columns = |span: &Range<usize>| columns(hit, units, span);
+    if is_row(text(best)) {
+        return of_table(hit, units, best);
+    }
+    let is_near = |index: usize| {
+        let (rank, best) = (units[index].rank, units[best].rank);
+        is_prose(&units[index].unit) && rank >= f32::midpoint(least, best)
     };
     let mut chosen = best..best + 1;
     if let Some(before) = best.checked_sub(1) {
@@ -175,7 +213,7 @@ fn extended(hit: &SearchHit, units: &[Scored], best: usize) -> Range<usize> {
                 .checked_sub(1)
                 .filter(|index| is_prose(&units[*index].unit));
             chosen.start = introduction.unwrap_or(before);
-        } else if block(before) == block(best) && points_back(text(best)) {
+        } else if block(before) == block(best) && (points_back(text(best)) || is_near(before)) {
             chosen.start = before;
         }
         if columns(&chosen) > MOST_COLUMNS {
@@ -194,6 +232,42 @@ fn extended(hit: &SearchHit, units: &[Scored], best: usize) -> Range<usize> {
         chosen.end = next + 1;
     }
     with_code(hit, units, chosen)
+}
+
+/// A row of a table below the table's head, if that is near; from the head itself as much as fits.
+fn of_table(hit: &SearchHit, units: &[Scored], best: usize) -> Range<usize> {
+    let is_same = |index: &usize| {
+        let unit = &units[*index].unit;
+        unit.block == units[best].unit.block && is_row(&hit.text[unit.span.clone()])
+    };
+    let fits = |span: &Range<usize>| columns(hit, units, span) <= MOST_COLUMNS;
+    let head = (0..=best).rev().take_while(is_same).last();
+    let head = head.unwrap_or(best);
+    if head < best {
+        let below = head..best + 1;
+        return if fits(&below) { below } else { best..best + 1 };
+    }
+    let ends = (best + 1..units.len()).take_while(is_same);
+    let spans = ends.map(|last| best..last + 1).take_while(fits);
+    spans.last().unwrap_or(best..best + 1)
+}
+
+/// True of a row of a table, as every kind of document is read.
+pub(super) fn is_row(text: &str) -> bool {
+    let text = text.trim();
+    text.starts_with('|') || text.contains(" | ")
+}
+
+/// True of nothing but a link, which leads elsewhere and says nothing itself.
+fn is_link(text: &str) -> bool {
+    let text = text.trim_start_matches(['-', '*', '+', ' ']).trim_end();
+    let inside = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(')'));
+    inside.is_some_and(|inside| {
+        let parts = inside.split_once("](");
+        parts.is_some_and(|(_, target)| !target.contains([')', ' ']))
+    })
 }
 
 /// The units with the short code behind the last of them.

@@ -16,8 +16,8 @@ mod tests;
 
 pub use wenyi_store::vector_store::{
     Distance, DocumentPoints, Existing, MemoryStore, MmrRequest, Page, Payload, PayloadChange,
-    Point, PointId, ScoredPoint, Scroll, SearchRequest, Selection, SqliteDatabase, SqliteStore,
-    StoreInfo, StoreOptions, VectorStore,
+    Point, PointId, RefusedEntry, ScoredPoint, Scroll, SearchRequest, Selection, SqliteDatabase,
+    SqliteStore, StoreInfo, StoreOptions, VectorStore,
 };
 
 pub use self::error::{Error, Result};

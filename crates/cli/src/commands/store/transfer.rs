@@ -11,7 +11,8 @@ use clap::Args;
 use wenyi::progress::{Progress, Unit};
 use wenyi::store::{Collection, ImportReport, is_exported_collection};
 use wenyi::vector_store::{
-    self, MemoryStore, StoreOptions, TransferReport, VectorStore, open_or_create_store, open_store,
+    self, MemoryStore, RefusedEntry, StoreOptions, TransferReport, VectorStore,
+    open_or_create_store, open_store,
 };
 
 use super::points;
@@ -50,7 +51,7 @@ pub(super) struct ExportArguments {
     #[arg(value_name = "STORE")]
     store: String,
 
-    /// Where to write; standard output if left out
+    /// Where to write; standard output if left out or `-`
     #[arg(value_name = "FILE.jsonl")]
     file: Option<PathBuf>,
 }
@@ -63,7 +64,7 @@ pub(super) struct ImportArguments {
     store: String,
 
     /// One point a line: `{"id", "vector", "text", "payload"}`, or what was exported of a collection;
-    /// standard input if left out
+    /// standard input if left out or `-`
     #[arg(value_name = "FILE.jsonl")]
     file: Option<PathBuf>,
 
@@ -118,12 +119,23 @@ fn expect_lasting(url: &str) -> anyhow::Result<()> {
 pub(super) fn copy(arguments: &CopyArguments) -> anyhow::Result<()> {
     interrupt::listen();
     expect_lasting(&arguments.to)?;
-    let from = open_store(&arguments.from)?;
+    let (from, refused) = source(&arguments.from)?;
     let to = Target::open(&arguments.to, &from.info()?.options())?;
     let progress = Terminal::new(arguments.json);
     let report = vector_store::copy(&*from, &*to.store, &progress)?;
     to.close()?;
-    finish(&progress, report, arguments.json)
+    finish(&progress, report, &refused, arguments.json)
+}
+
+/// The store to copy from, and what of a dump file cannot be read.
+fn source(url: &str) -> anyhow::Result<(Arc<dyn VectorStore>, Vec<RefusedEntry>)> {
+    match url.strip_prefix("memory:").map(Path::new) {
+        Some(path) if path.is_file() => {
+            let (store, refused) = MemoryStore::load_dump_partly(path)?;
+            Ok((Arc::new(store), refused))
+        }
+        _ => Ok((open_store(url)?, Vec::new())),
+    }
 }
 
 pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
@@ -133,7 +145,7 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
     }
     let from = open_store(&arguments.store)?;
     let progress = Terminal::new(false);
-    let Some(path) = &arguments.file else {
+    let Some(path) = file_of(&arguments.file) else {
         let stdout = io::stdout().lock();
         vector_store::export(&*from, &mut BufWriter::new(stdout), &progress)?;
         return stopped(&progress);
@@ -151,7 +163,7 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
     interrupt::listen();
     expect_lasting(&arguments.store)?;
     let progress = Terminal::new(arguments.json);
-    let mut input: Box<dyn io::BufRead> = match &arguments.file {
+    let mut input: Box<dyn io::BufRead> = match file_of(&arguments.file) {
         Some(path) => {
             let file = File::open(path).map_err(|error| {
                 UserError::new(format!("cannot read `{}`: {error}", path.display()))
@@ -182,7 +194,12 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
     if let Some(target) = target {
         target.close()?;
     }
-    finish(&progress, report, arguments.json)
+    finish(&progress, report, &[], arguments.json)
+}
+
+/// The file that was named, unless that is `-`: standard input or output.
+fn file_of(named: &Option<PathBuf>) -> Option<&Path> {
+    named.as_deref().filter(|path| *path != Path::new("-"))
 }
 
 /// The collection of documents whose file this is.
@@ -209,7 +226,7 @@ fn export_documents(collection: &Collection, arguments: &ExportArguments) -> any
         stopped(&progress)?;
         anyhow::Ok(count)
     };
-    let Some(path) = &arguments.file else {
+    let Some(path) = file_of(&arguments.file) else {
         export(&mut BufWriter::new(io::stdout().lock()))?;
         return Ok(());
     };
@@ -308,18 +325,43 @@ fn import_documents(
     Ok(())
 }
 
-fn finish(progress: &Terminal, report: TransferReport, json: bool) -> anyhow::Result<()> {
+/// Says what was carried over, and what was not: that makes the command fail.
+fn finish(
+    progress: &Terminal,
+    report: TransferReport,
+    refused: &[RefusedEntry],
+    json: bool,
+) -> anyhow::Result<()> {
+    /// Refused entries that are named to people.
+    const NAMED: usize = 10;
     stopped(progress)?;
     let TransferReport { written, unchanged } = report;
     if json {
-        return output::json(&serde_json::json!({"written": written, "unchanged": unchanged}));
+        let refused: Vec<_> = refused
+            .iter()
+            .map(|entry| serde_json::json!({"id": entry.id, "reason": entry.reason}))
+            .collect();
+        output::json(&serde_json::json!({
+            "written": written, "unchanged": unchanged, "refused": refused,
+        }))?;
+    } else {
+        let (written, unchanged) = (quantity::grouped(written), quantity::grouped(unchanged));
+        writeln!(
+            io::stdout().lock(),
+            "{written} points written, {unchanged} were there already"
+        )?;
+        for entry in refused.iter().take(NAMED) {
+            writeln!(io::stderr(), "left out: {entry}")?;
+        }
     }
-    let (written, unchanged) = (quantity::grouped(written), quantity::grouped(unchanged));
-    writeln!(
-        io::stdout().lock(),
-        "{written} points written, {unchanged} were there already"
-    )?;
-    Ok(())
+    match refused.len() {
+        0 => Ok(()),
+        1 => anyhow::bail!("an entry of the dump cannot be read and was left out"),
+        all => anyhow::bail!(
+            "{} entries of the dump cannot be read and were left out",
+            quantity::grouped(all as u64)
+        ),
+    }
 }
 
 fn stopped(progress: &Terminal) -> anyhow::Result<()> {

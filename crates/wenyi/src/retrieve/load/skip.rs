@@ -1,7 +1,8 @@
 //! Files that were not read, and why.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -25,20 +26,25 @@ impl Serialize for Skip {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Shown<'a> {
-            path: &'a PathBuf,
+            path: Cow<'a, str>,
             reason: &'a SkipReason,
             message: String,
             #[serde(skip_serializing_if = "Option::is_none")]
             hint: Option<&'static str>,
         }
         Shown {
-            path: &self.path,
+            path: self.path.to_string_lossy(),
             reason: &self.reason,
             message: self.reason.to_string(),
             hint: self.reason.hint(),
         }
         .serialize(serializer)
     }
+}
+
+/// A path as text: one that is not Unicode must not end a report.
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// Why a file was not read.
@@ -54,11 +60,13 @@ pub enum SkipReason {
     /// A link that leads back to a folder above it.
     LinkLoop {
         /// The folder it leads to.
+        #[serde(serialize_with = "as_text")]
         to: PathBuf,
     },
     /// The same file was reached by another path.
     SameFile {
         /// The path that was read.
+        #[serde(serialize_with = "as_text")]
         read: PathBuf,
     },
     /// A pipe, socket or device.
@@ -207,5 +215,25 @@ impl fmt::Display for SkipReason {
             Self::TooMuch { limit } => write!(f, "more than {limit} bytes when unpacked"),
             Self::Attachment { name, reason } => write!(f, "its attachment `{name}`: {reason}"),
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_unicode_can_be_written_as_json() {
+        let path = PathBuf::from(OsStr::from_bytes(b"bad\xff.md"));
+        let skip = Skip {
+            path: path.clone(),
+            reason: SkipReason::SameFile { read: path },
+        };
+        let json = serde_json::to_value(&skip).unwrap();
+        assert_eq!(json["path"], "bad\u{fffd}.md");
+        assert_eq!(json["reason"]["read"], "bad\u{fffd}.md");
     }
 }

@@ -6,48 +6,26 @@
 //! there as an object of type `not_implemented`, at which its own reader gives up: here such metadata
 //! are kept as they stand, and a NumPy vector is read from its printed form if that is whole.
 
-use std::fmt;
+mod read;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use serde::de::{MapAccess, Visitor};
+use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer as _};
-use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use serde_json::{Value, json};
 
-use super::VectorStore;
+pub use self::read::RefusedEntry;
 use super::memory::MemoryStore;
-use super::point::{Payload, Point, PointId};
-use super::request::StoreOptions;
+use super::point::Point;
 use crate::{Error, ErrorKind, Result};
 
 /// The key that LangChain's escape wraps objects in.
 const ESCAPED: &str = "__lc_escaped__";
 
 impl MemoryStore {
-    /// Reads a dump file into a new store, its points in the order of the file. NaN in metadata
-    /// becomes null.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read, is no dump, or a vector in it is missing, torn or of another width
-    /// than the others.
-    pub fn load_dump(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
-        let entries: Entries = serde_json::from_str(&readable(&text))
-            .map_err(|error| not_a_dump(path, error.to_string()))?;
-        let points = entries.0.into_iter().map(|(id, value)| {
-            point(&id, value).map_err(|reason| not_a_dump(path, format!("`{id}` {reason}")))
-        });
-        let points = points.collect::<Result<Vec<_>>>()?;
-        let store = Self::with_options(StoreOptions::default())?;
-        store.upsert(&points)?;
-        Ok(store)
-    }
-
     /// Writes a dump file that LangChain's `InMemoryVectorStore.load` reads, in place of what is at
     /// `path`, whole or not at all; makes the folders above it.
     ///
@@ -126,52 +104,6 @@ fn entry<'a>(id: &'a str, point: &'a Point) -> Entry<'a> {
     }
 }
 
-fn point(id: &str, entry: Value) -> Result<Point, String> {
-    let Value::Object(mut entry) = entry else {
-        return Err("is not an object".into());
-    };
-    let vector = match entry.remove("vector") {
-        Some(Value::Array(numbers)) => numbers.iter().map(number).collect::<Result<_, _>>()?,
-        Some(printed @ Value::Object(_)) => from_print(&printed)?,
-        Some(_) => return Err("has a vector that is no array".into()),
-        None => return Err("has no vector".into()),
-    };
-    let text = match entry.remove("text") {
-        Some(Value::String(text)) => text,
-        _ => return Err("has no text".into()),
-    };
-    let payload = match entry.remove("metadata").map(unescape) {
-        Some(Value::Object(metadata)) => metadata,
-        None | Some(Value::Null) => Payload::new(),
-        Some(_) => return Err("has metadata that are no object".into()),
-    };
-    Ok(Point {
-        id: PointId::from(id),
-        vector,
-        text,
-        payload,
-    })
-}
-
-fn number(json: &Value) -> Result<f32, String> {
-    let number = json.as_f64().map(|number| number as f32);
-    number.ok_or_else(|| format!("has `{json}` in its vector, expected a number"))
-}
-
-/// The numbers of a NumPy array that LangChain could only print.
-fn from_print(json: &Value) -> Result<Vec<f32>, String> {
-    let printed = json["repr"].as_str().unwrap_or_default();
-    let inner = printed
-        .strip_prefix("array([")
-        .and_then(|rest| rest.split_once(']'))
-        .map(|(inner, _)| inner)
-        .ok_or("has a vector that is no array")?;
-    let numbers = inner.split(',').map(|number| number.trim().parse::<f32>());
-    numbers.collect::<Result<_, _>>().map_err(|_| {
-        "has a vector that was shortened when it was written, its numbers are lost".into()
-    })
-}
-
 /// LangChain's escape: an object with the key `lc`, or with nothing but the escape's own key, is
 /// wrapped and left alone inside. A nested `Document` is written as LangChain writes it.
 fn escape(value: &Value) -> Value {
@@ -193,110 +125,10 @@ fn escape(value: &Value) -> Value {
     }
 }
 
-fn unescape(value: Value) -> Value {
-    match value {
-        Value::Array(all) => all.into_iter().map(unescape).collect(),
-        Value::Object(mut fields) => match fields.remove(ESCAPED) {
-            Some(inner) if fields.is_empty() && inner.is_object() => inner,
-            Some(inner) => {
-                fields.insert(ESCAPED.into(), inner);
-                Value::Object(fields)
-            }
-            None => {
-                let fields = fields.into_iter();
-                Value::Object(fields.map(|(key, value)| (key, unescape(value))).collect())
-            }
-        },
-        other => other,
-    }
-}
-
 fn is_document(value: &Value) -> bool {
     value["lc"] == 1
         && value["type"] == "constructor"
         && value["id"] == json!(["langchain", "schema", "document", "Document"])
-}
-
-/// The entries in the order of the file.
-struct Entries(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Entries;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of ids")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-/// Python's JSON as everyone's: bare NaN and infinities become null, surrogates without their other
-/// half the replacement character.
-fn readable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    let mut in_string = false;
-    while let Some(c) = rest.chars().next() {
-        let taken = if in_string {
-            string_piece(rest, &mut out)
-        } else {
-            ["NaN", "Infinity", "-Infinity"]
-                .into_iter()
-                .find(|word| rest.starts_with(word))
-                .map_or(0, |word| {
-                    out.push_str("null");
-                    word.len()
-                })
-        };
-        if taken > 0 {
-            rest = &rest[taken..];
-            continue;
-        }
-        in_string ^= c == '"';
-        out.push(c);
-        rest = &rest[c.len_utf8()..];
-    }
-    out
-}
-
-/// Takes an escape from the inside of a string; says how many bytes.
-fn string_piece(rest: &str, out: &mut String) -> usize {
-    let unit = |text: &str| {
-        let digits = text.strip_prefix("\\u")?.get(..4)?;
-        u16::from_str_radix(digits, 16).ok()
-    };
-    if !rest.starts_with('\\') {
-        return 0;
-    }
-    let taken = match unit(rest) {
-        Some(0xD800..=0xDBFF) => match rest.get(6..).and_then(unit) {
-            Some(0xDC00..=0xDFFF) => 12,
-            _ => {
-                out.push('\u{FFFD}');
-                return 6;
-            }
-        },
-        Some(0xDC00..=0xDFFF) => {
-            out.push('\u{FFFD}');
-            return 6;
-        }
-        Some(_) => 6,
-        None => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-    };
-    out.push_str(&rest[..taken]);
-    taken
 }
 
 /// Two spaces of indentation and nothing but ASCII, as `json.dump(…, indent=2)` writes.
@@ -372,6 +204,8 @@ impl Formatter for Ascii {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Result;
+    use crate::vector_store::VectorStore;
 
     fn load(text: &str) -> Result<Vec<Point>> {
         let folder = tempfile::tempdir().unwrap();
@@ -430,6 +264,30 @@ mod tests {
             assert!(error.to_string().contains(reason), "{error}");
             assert!(error.is_user_error());
         }
+    }
+
+    #[test]
+    fn the_others_are_read_of_a_file_with_bad_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dump.json");
+        let text = r#"{"gone": {"lc": 1, "type": "not_implemented", "id": ["x"], "repr": "x"},
+            "甲": {"vector": [3, 4], "text": "t"}, "zero": {"vector": [0, 0], "text": ""},
+            "wide": {"vector": [1, 2, 3], "text": ""}, "b": {"vector": [1, 0], "text": ""}}"#;
+        fs::write(&path, text).unwrap();
+        let (store, refused) = MemoryStore::load_dump_partly(&path).unwrap();
+        let ids: Vec<String> = store
+            .points()
+            .iter()
+            .map(|point| point.id.to_string())
+            .collect();
+        assert_eq!(ids, ["甲", "b"]);
+        let refused: Vec<&str> = refused.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(refused, ["gone", "zero", "wide"]);
+        let error = MemoryStore::load_dump(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("`gone` has no vector; 2 entries more"),
+            "{error}"
+        );
     }
 
     #[test]
