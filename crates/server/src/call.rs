@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wenyi::embed::{Overflow, Role, TokenUsage};
+use wenyi::providers::RerankOptions;
 
 /// Who asks: for fairness, from the API key or the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) struct TextsRequest {
     pub(crate) is_raw: bool,
     /// Most tokens of all texts together.
     pub(crate) max_tokens: Option<usize>,
+    /// The task in words; for a provider that takes it beside the texts.
+    pub(crate) instruct: Option<String>,
 }
 
 /// Vectors in the order of the texts.
@@ -43,6 +46,7 @@ pub(crate) struct RerankRequest {
     pub(crate) documents: Vec<String>,
     /// Longer documents are cut to about this many tokens.
     pub(crate) overflow: Overflow,
+    pub(crate) options: RerankOptions,
 }
 
 /// Scores in the order of the documents.

@@ -149,6 +149,12 @@ impl Metrics {
         self.tokens.get_or_create(&of(model)).inc_by(tokens as u64);
     }
 
+    /// A conversation, or a text that goes on, was answered.
+    pub(crate) fn chat(&self, model: &str, usage: &wenyi::chat::Usage) {
+        let tokens = usize::try_from(usage.total_tokens).unwrap_or(usize::MAX);
+        self.tokens(model, tokens);
+    }
+
     /// A batch ran.
     pub(crate) fn batch(&self, model: &str, windows: usize, tokens: usize, took: Duration) {
         #[expect(clippy::cast_precision_loss, reason = "a batch's size")]

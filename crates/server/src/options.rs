@@ -35,7 +35,8 @@ pub struct ServerOptions {
     pub chat_context: Option<usize>,
     /// As [`wenyi::chat::DecoderOptions::cache`].
     pub kv_cache: CacheFormat,
-    /// Answers of one chat model in work at once, waiting ones included; more are refused with 429.
+    /// Answers of one chat model, or requests to one model behind an API, in work at once, waiting ones
+    /// included; more are refused with 429.
     pub max_chats: usize,
     /// Models that nobody uses leave memory while less than this is free, in bytes.
     pub memory_reserve: u64,

@@ -157,7 +157,8 @@ struct Limits {
     #[arg(long, value_name = "MILLISECONDS", default_value = "15", value_parser = milliseconds)]
     batch_time: Duration,
 
-    /// Answers of one chat model in work at once, waiting ones included
+    /// Answers of one chat model, or requests to one model behind an API, in work at once, waiting
+    /// ones included
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     max_chats: usize,
 

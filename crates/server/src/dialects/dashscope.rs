@@ -9,12 +9,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use serde_json::{Map, Value};
-use wenyi::embed::{Overflow, Role};
-use wenyi::providers::Service;
+use serde_json::value::{RawValue, to_raw_value};
+use wenyi::embed::{Overflow, Role, SparseEmbedding, TokenUsage};
+use wenyi::providers::{OutputType, RerankOptions};
 use wenyi_engine::encoder::Output;
 
-use super::chat::pass_on;
 use super::fields::Fields;
 use super::input::Input;
 use super::json;
@@ -38,70 +37,135 @@ pub(crate) async fn embeddings(
     body: Payload,
 ) -> Result<Response, Problem> {
     let (mut request, output, instruct) = parse(&body)?;
-    let wants_more = output != Wanted::Dense || instruct.is_some();
-    if wants_more && let Some(remote) = native(&app, &request).await? {
-        // Its provider knows what to do with everything in the request.
-        let mut body: Map<String, Value> = serde_json::from_slice(body.bytes())?;
-        body.insert("model".into(), remote.model().into());
-        let body = Value::Object(body).to_string().into_bytes();
-        return pass_on(remote, Service::Embeddings, body).await;
+    let wants_more = output != OutputType::Dense || instruct.is_some();
+    let provider = if wants_more {
+        native(&app, &request).await?
+    } else {
+        None
+    };
+    match instruct {
+        instruct if provider.is_some() => request.instruct = instruct,
+        Some(task) => instructed(&app, &mut request, &task).await?,
+        None => {}
     }
-    if let Some(task) = instruct {
-        instructed(&app, &mut request, &task).await?;
-    }
-    let (data, usage, model) = match output {
-        Wanted::Both => {
+    let embedded = match (provider, output) {
+        (Some((model, remote)), _) if output.has_sparse() => {
+            provided(&app, model, &remote, request, output).await?
+        }
+        (None, OutputType::DenseAndSparse) => {
             let reason = "is `dense&sparse`, but no model on this machine gives both at once";
             return Err(Problem::field("output_type", reason));
         }
-        Wanted::Dense => {
-            let answer = app.models.embed(client, request).await?;
-            let vectors = answer.vectors.iter().enumerate();
-            let data: Vec<_> = vectors
-                .map(|(index, vector)| Embedding::dense(index, vector))
-                .collect();
-            // Serialised here because the vectors are borrowed.
-            (
-                serde_json::value::to_raw_value(&data)?,
-                answer.usage,
-                answer.model,
-            )
-        }
-        Wanted::Sparse => {
-            let answer = app.models.sparse(client, request).await?;
-            let data: Vec<_> = (answer.vectors.iter().enumerate())
-                .map(|(index, weights)| Embedding::sparse(index, weights))
-                .collect();
-            (
-                serde_json::value::to_raw_value(&data)?,
-                answer.usage,
-                answer.model,
-            )
-        }
+        (None, OutputType::Sparse) => sparse(&app, client, request).await?,
+        _ => dense(&app, client, request).await?,
     };
-    let loss = Loss::of(&usage);
-    let answer = EmbeddingAnswer {
-        status_code: 200,
-        request_id: &id.0,
-        code: "",
-        message: "",
-        output: EmbeddingOutput { embeddings: data },
-        usage: Usage {
-            total_tokens: kept(&usage),
-        },
-        wenyi: loss.clone().reported(),
-    };
-    let mut response = json(StatusCode::OK, &answer);
-    loss.tell(&model, &mut response);
-    Ok(response)
+    Ok(embedded.print(&id))
 }
 
-/// The provider of the model, if it speaks this interface itself.
-async fn native(app: &App, request: &TextsRequest) -> Result<Option<Arc<Remote>>, Problem> {
+/// Texts, embedded.
+struct Embedded {
+    model: String,
+    /// Serialised where the vectors are borrowed from.
+    embeddings: Box<RawValue>,
+    usage: Vec<TokenUsage>,
+}
+
+impl Embedded {
+    fn print(self, id: &RequestId) -> Response {
+        let loss = Loss::of(&self.usage);
+        let answer = EmbeddingAnswer {
+            status_code: 200,
+            request_id: &id.0,
+            code: "",
+            message: "",
+            output: EmbeddingOutput {
+                embeddings: self.embeddings,
+            },
+            usage: Usage {
+                total_tokens: kept(&self.usage),
+            },
+            wenyi: loss.clone().reported(),
+        };
+        let mut response = json(StatusCode::OK, &answer);
+        loss.tell(&self.model, &mut response);
+        response
+    }
+}
+
+async fn dense(app: &App, client: Client, request: TextsRequest) -> Result<Embedded, Problem> {
+    let answer = app.models.embed(client, request).await?;
+    let vectors = answer.vectors.iter().enumerate();
+    let data: Vec<_> = vectors
+        .map(|(index, vector)| Embedding::of(index, Some(vector), None))
+        .collect();
+    Ok(Embedded {
+        embeddings: to_raw_value(&data)?,
+        model: answer.model,
+        usage: answer.usage,
+    })
+}
+
+async fn sparse(app: &App, client: Client, request: TextsRequest) -> Result<Embedded, Problem> {
+    let answer = app.models.sparse(client, request).await?;
+    let vectors = answer.vectors.iter().enumerate();
+    let data: Vec<_> = vectors
+        .map(|(index, weights)| {
+            let weights = weights.iter().map(|weight| Weight {
+                index: weight.id,
+                value: weight.value,
+                token: &weight.token,
+            });
+            Embedding::of(index, None, Some(weights.collect()))
+        })
+        .collect();
+    Ok(Embedded {
+        embeddings: to_raw_value(&data)?,
+        model: answer.model,
+        usage: answer.usage,
+    })
+}
+
+/// What only the provider's own interface gives.
+async fn provided(
+    app: &App,
+    model: String,
+    remote: &Arc<Remote>,
+    request: TextsRequest,
+    output: OutputType,
+) -> Result<Embedded, Problem> {
+    let answer = app.models.embed_natively(&model, remote, request, output);
+    let answer = answer.await?;
+    let weights = |weights: &SparseEmbedding| {
+        let weights = weights.weights.iter().map(|(index, value)| Weight {
+            index: *index,
+            value: *value,
+            token: answer.tokens.get(index).map_or("", String::as_str),
+        });
+        weights.collect()
+    };
+    let data = (0..answer.usage.len()).map(|index| {
+        let vector = answer.dense.as_ref().map(|vectors| vectors.vector(index));
+        let sparse = answer.sparse.as_ref().and_then(|all| all.get(index));
+        Embedding::of(index, vector, sparse.map(weights))
+    });
+    Ok(Embedded {
+        embeddings: to_raw_value(&data.collect::<Vec<_>>())?,
+        model,
+        usage: answer.usage,
+    })
+}
+
+/// The provider of the model, if it speaks this interface itself, and the model's served name.
+async fn native(
+    app: &App,
+    request: &TextsRequest,
+) -> Result<Option<(String, Arc<Remote>)>, Problem> {
     let name = request.model.as_deref();
     // A model on this machine of another kind is told of where it is used.
     match app.models.registry.choose(name, Output::Embedding).await {
-        Ok(Choice::There(_, remote)) if remote.endpoint().embeds_natively() => Ok(Some(remote)),
+        Ok(Choice::There(name, remote)) if remote.endpoint().embeds_natively() => {
+            Ok(Some((name, remote)))
+        }
         Ok(_) | Err(Problem::Kind { .. }) => Ok(None),
         Err(problem) => Err(problem),
     }
@@ -134,15 +198,7 @@ async fn instructed(app: &App, request: &mut TextsRequest, task: &str) -> Result
     Ok(())
 }
 
-/// `output_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    Dense,
-    Sparse,
-    Both,
-}
-
-fn parse(body: &Payload) -> Result<(TextsRequest, Wanted, Option<String>), Problem> {
+fn parse(body: &Payload) -> Result<(TextsRequest, OutputType, Option<String>), Problem> {
     let fields = Fields::parse(body.bytes())?;
     let parameters = fields.object("parameters")?;
     let texts: Input = fields.object("input")?.required("texts")?;
@@ -164,9 +220,9 @@ fn parse(body: &Payload) -> Result<(TextsRequest, Wanted, Option<String>), Probl
         });
     }
     let output = match parameters.optional::<String>("output_type")?.as_deref() {
-        None | Some("dense") => Wanted::Dense,
-        Some("sparse") => Wanted::Sparse,
-        Some("dense&sparse") => Wanted::Both,
+        None | Some("dense") => OutputType::Dense,
+        Some("sparse") => OutputType::Sparse,
+        Some("dense&sparse") => OutputType::DenseAndSparse,
         Some(other) => {
             let reason = format!("is `{other}`, expected `dense`, `sparse` or `dense&sparse`");
             return Err(Problem::field("output_type", reason));
@@ -210,7 +266,7 @@ struct EmbeddingAnswer<'a> {
 
 #[derive(Serialize)]
 struct EmbeddingOutput {
-    embeddings: Box<serde_json::value::RawValue>,
+    embeddings: Box<RawValue>,
 }
 
 #[derive(Serialize)]
@@ -235,24 +291,15 @@ struct Weight<'a> {
 }
 
 impl<'a> Embedding<'a> {
-    fn dense(text_index: usize, vector: &'a [f32]) -> Self {
+    fn of(
+        text_index: usize,
+        embedding: Option<&'a [f32]>,
+        sparse_embedding: Option<Vec<Weight<'a>>>,
+    ) -> Self {
         Self {
             text_index,
-            embedding: Some(vector),
-            sparse_embedding: None,
-        }
-    }
-
-    fn sparse(text_index: usize, weights: &'a [crate::call::Weight]) -> Self {
-        let weights = weights.iter().map(|weight| Weight {
-            index: weight.id,
-            value: weight.value,
-            token: &weight.token,
-        });
-        Self {
-            text_index,
-            embedding: None,
-            sparse_embedding: Some(weights.collect()),
+            embedding,
+            sparse_embedding,
         }
     }
 }
@@ -299,11 +346,16 @@ async fn rank(
     if top == Some(0) {
         return Err(Problem::field("top_n", "is 0, expected at least 1"));
     }
+    let instruct: Option<String> = parameters.optional("instruct")?;
     let request = RerankRequest {
         model: Some(fields.required("model")?),
         query: input.required("query")?,
         documents: documents.clone(),
         overflow: Overflow::Truncate,
+        options: RerankOptions {
+            instruct: instruct.filter(|task| !task.is_empty()),
+            ..RerankOptions::default()
+        },
     };
     let scores = app.models.rerank(client, request).await?;
     let results = ranked(&scores, top).map(|(index, relevance)| Ranked {
@@ -361,56 +413,4 @@ struct Ranked<'a> {
 #[derive(Serialize)]
 struct Text<'a> {
     text: &'a str,
-}
-
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    code: &'static str,
-    message: String,
-    request_id: &'a str,
-}
-
-/// `problem` in `DashScope`'s shape: all fields on top.
-pub(crate) fn problem(problem: &Problem, id: &RequestId) -> Response {
-    let (status, code) = class(problem);
-    let message = match problem {
-        Problem::Key { given: true } => "Invalid API-key provided.".into(),
-        Problem::Key { given: false } => "No API-key provided.".into(),
-        Problem::TooManyInputs { field, limit, .. } => format!(
-            "batch size is invalid, it should not be larger than {limit}.: payload.input.{field}"
-        ),
-        Problem::Field {
-            field: "contents",
-            reason,
-        } => {
-            format!("{reason}: payload.input.contents")
-        }
-        _ => problem.to_string(),
-    };
-    let request_id = &id.0;
-    json(
-        status,
-        &ErrorBody {
-            code,
-            message,
-            request_id,
-        },
-    )
-}
-
-fn class(problem: &Problem) -> (StatusCode, &'static str) {
-    match problem {
-        Problem::Key { .. } => (StatusCode::UNAUTHORIZED, "InvalidApiKey"),
-        Problem::Host { .. } => (StatusCode::FORBIDDEN, "AccessDenied"),
-        // A 404 would be asked for again and again.
-        Problem::NoModel { .. } => (StatusCode::BAD_REQUEST, "ModelNotFound"),
-        Problem::NoRoute { .. } | Problem::NoMethod { .. } => (problem.status(), "InvalidURL"),
-        Problem::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BadRequest.TooLarge"),
-        Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "Throttling"),
-        Problem::SlowClient(_) | Problem::Deadline(_) => {
-            (StatusCode::REQUEST_TIMEOUT, "RequestTimeOut")
-        }
-        _ if problem.status().is_server_error() => (problem.status(), "InternalError"),
-        _ => (StatusCode::BAD_REQUEST, "InvalidParameter"),
-    }
 }

@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod vector_stores;
 pub(crate) mod chat;
 pub(crate) mod dashscope;
+mod dashscope_problem;
 pub(crate) mod rerank;
 pub(crate) mod tei;
 pub(crate) mod ollama;
@@ -31,6 +32,8 @@ use crate::problem::Problem;
 pub(crate) enum Dialect {
     OpenAi,
     DashScope,
+    /// `DashScope`'s imitation of `OpenAi`.
+    Compatible,
     /// Cohere and Jina.
     Rerank,
     Tei,
@@ -44,6 +47,8 @@ impl Dialect {
         let begins = |prefix: &str| path.starts_with(prefix);
         if begins("/api/v1/") || begins("/compatible-api/") {
             Self::DashScope
+        } else if begins("/compatible-mode/") {
+            Self::Compatible
         } else if begins("/api/") {
             Self::Ollama
         } else if begins("/v2/") || path == "/v1/rerank" {
@@ -61,7 +66,8 @@ impl Dialect {
     pub(crate) fn print(self, problem: &Problem, id: &RequestId) -> Response {
         match self {
             Self::OpenAi => openai::problem(problem),
-            Self::DashScope => dashscope::problem(problem, id),
+            Self::DashScope => dashscope_problem::native(problem, id),
+            Self::Compatible => dashscope_problem::compatible(problem, id),
             Self::Rerank => rerank::problem(problem),
             Self::Tei => tei::problem(problem),
             Self::Ollama => ollama::problem(problem),

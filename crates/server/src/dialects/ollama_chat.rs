@@ -21,7 +21,7 @@ use super::chat::{Sampling, gather, logprobs, ranged};
 use super::fields::Fields;
 use super::json;
 use super::ollama::untagged;
-use crate::http::{App, Payload, streamed};
+use crate::http::{App, Payload, named, streamed};
 use crate::models::{Choice, Prompt, Speaker, Spoken};
 use crate::problem::Problem;
 
@@ -251,6 +251,8 @@ struct Answer {
     form: Form,
     /// As the client spelt it.
     model: String,
+    /// As it is served.
+    name: String,
     speaker: Arc<Speaker>,
     is_stream: bool,
     started: Instant,
@@ -262,7 +264,7 @@ impl Answer {
         let started = Instant::now();
         let model: String = fields.required("model")?;
         let is_stream = fields.optional("stream")?.unwrap_or(true);
-        let (_, choice) = app.models.registry.speaker(Some(&untagged(&model))).await?;
+        let (name, choice) = app.models.registry.speaker(Some(&untagged(&model))).await?;
         let speaker = match choice {
             Choice::Here(speaker) => speaker,
             Choice::There(_, remote) => Arc::new(remote.speaker()?),
@@ -270,6 +272,7 @@ impl Answer {
         Ok(Self {
             form,
             model,
+            name,
             speaker,
             is_stream,
             loaded: started.elapsed(),
@@ -282,10 +285,16 @@ impl Answer {
         let mut line = self.line("", "", &[]);
         line["done"] = true.into();
         line["done_reason"] = "load".into();
-        json(StatusCode::OK, &line)
+        named(json(StatusCode::OK, &line), &self.name)
     }
 
-    async fn send(self, app: &App, mut receiver: Receiver<Spoken>) -> Result<Response, Problem> {
+    async fn send(self, app: &App, receiver: Receiver<Spoken>) -> Result<Response, Problem> {
+        let name = self.name.clone();
+        let response = self.answer(app, receiver).await?;
+        Ok(named(response, &name))
+    }
+
+    async fn answer(self, app: &App, mut receiver: Receiver<Spoken>) -> Result<Response, Problem> {
         let first = match receiver.recv().await {
             Some((_, Err(problem))) => return Err(problem),
             Some(first) => first,
@@ -301,13 +310,19 @@ impl Answer {
                 .unwrap_or_default();
             let mut line = self.line(&reply.text(), thought, &reply.message.tool_calls);
             put_logprobs(&mut line, &reply.logprobs);
+            let usage = reply.usage.unwrap_or_default();
+            app.metrics.chat(&self.name, &usage);
             let line = self.last(line, reply.finish_reason.as_ref(), reply.usage);
             return Ok(json(StatusCode::OK, &line));
         }
-        let limit = app.options.request_timeout;
+        let (limit, metrics) = (app.options.request_timeout, app.metrics.clone());
         let (sender, response) = streamed("application/x-ndjson");
         tokio::spawn(async move {
-            if let Some(problem) = self.stream(first, receiver, &sender, limit).await {
+            let mut usage = Usage::default();
+            let problem = self.stream(first, receiver, &sender, limit, &mut usage);
+            let problem = problem.await;
+            metrics.chat(&self.name, &usage);
+            if let Some(problem) = problem {
                 let _ = sender
                     .send(line(&json!({"error": problem.to_string()})))
                     .await;
@@ -323,6 +338,7 @@ impl Answer {
         mut receiver: Receiver<Spoken>,
         sender: &Sender<Bytes>,
         limit: Duration,
+        usage: &mut Usage,
     ) -> Option<Problem> {
         let mut next = Some(first);
         // Calls are told whole, once they are.
@@ -332,6 +348,7 @@ impl Answer {
                 Ok(delta) => delta,
                 Err(problem) => return Some(problem),
             };
+            *usage = delta.usage.unwrap_or(*usage);
             if !delta.content.is_empty() || !delta.reasoning_content.is_empty() {
                 let mut piece = self.line(&delta.content, &delta.reasoning_content, &[]);
                 put_logprobs(&mut piece, &delta.logprobs);

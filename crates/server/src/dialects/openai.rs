@@ -19,7 +19,7 @@ use super::loss::Loss;
 use super::{json, json_of};
 use crate::call::{Client, TextsRequest, Vectors, kept};
 use crate::foreign_tokens::Vocabulary;
-use crate::http::{App, Payload};
+use crate::http::{App, Payload, RequestId};
 use crate::problem::Problem;
 
 /// Inputs of a request.
@@ -46,7 +46,26 @@ pub(crate) async fn embeddings(
     Extension(client): Extension<Client>,
     body: Payload,
 ) -> Result<Response, Problem> {
-    let (request, encoding) = parse(&body).await?;
+    embedded(&app, client, &body, None).await
+}
+
+/// The same under `/compatible-mode/v1`, where answers have a number.
+pub(crate) async fn compatible_embeddings(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    Extension(id): Extension<RequestId>,
+    body: Payload,
+) -> Result<Response, Problem> {
+    embedded(&app, client, &body, Some(id)).await
+}
+
+async fn embedded(
+    app: &App,
+    client: Client,
+    body: &Payload,
+    id: Option<RequestId>,
+) -> Result<Response, Problem> {
+    let (request, encoding) = parse(body).await?;
     let vectors = app.models.embed(client, request).await?;
     if vectors
         .vectors
@@ -55,9 +74,9 @@ pub(crate) async fn embeddings(
         .sum::<usize>()
         <= INLINE_NUMBERS
     {
-        return Ok(print(&vectors, encoding));
+        return Ok(print(&vectors, encoding, id));
     }
-    let printed = spawn_blocking(move || print(&vectors, encoding)).await;
+    let printed = spawn_blocking(move || print(&vectors, encoding, id)).await;
     printed.map_err(|error| Problem::Internal {
         reason: error.to_string(),
     })
@@ -103,7 +122,7 @@ async fn parse(body: &Payload) -> Result<(TextsRequest, Encoding), Problem> {
         max_tokens: Some(MAX_TOKENS),
         texts: texts(input, &model).await?,
         model: Some(model),
-        is_raw: false,
+        ..TextsRequest::default()
     };
     Ok((request, encoding))
 }
@@ -150,6 +169,8 @@ struct EmbeddingList<'a> {
     usage: Usage,
     #[serde(skip_serializing_if = "Option::is_none")]
     wenyi: Option<Loss>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -172,7 +193,7 @@ struct Usage {
     total_tokens: usize,
 }
 
-fn print(vectors: &Vectors, encoding: Encoding) -> Response {
+fn print(vectors: &Vectors, encoding: Encoding, id: Option<RequestId>) -> Response {
     let entries = vectors.vectors.iter().enumerate();
     let loss = Loss::of(&vectors.usage);
     let tokens = kept(&vectors.usage);
@@ -194,6 +215,7 @@ fn print(vectors: &Vectors, encoding: Encoding) -> Response {
             total_tokens: tokens,
         },
         wenyi: loss.clone().reported(),
+        id: id.map(|id| id.0),
     };
     let numbers: usize = vectors.vectors.iter().map(|vector| vector.len()).sum();
     let mut response = json_of(StatusCode::OK, &list, 256 + NUMBER_BYTES * numbers);
@@ -342,7 +364,7 @@ fn param(problem: &Problem) -> Option<&'static str> {
     }
 }
 
-fn message(problem: &Problem) -> String {
+pub(super) fn message(problem: &Problem) -> String {
     match problem {
         Problem::Field { field: "input", .. } | Problem::TooManyInputs { field: "input", .. } => {
             "'$.input' is invalid. Please check the API reference: \

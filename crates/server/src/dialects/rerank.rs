@@ -12,6 +12,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wenyi::embed::Overflow;
+use wenyi::providers::RerankOptions;
 
 use super::fields::Fields;
 use super::json;
@@ -23,6 +24,8 @@ use crate::problem::Problem;
 
 /// Documents of a request; Cohere advises 1,000 at most and takes ten times as many.
 const MAX_DOCUMENTS: usize = 10_000;
+/// The least urgent.
+const MAX_PRIORITY: u16 = 999;
 /// Documents that Cohere bills as one search.
 const DOCUMENTS_PER_SEARCH: usize = 100;
 
@@ -135,6 +138,7 @@ impl Call {
                 .map(|document| document.text(&self.rank_fields))
                 .collect(),
             overflow: Overflow::Truncate,
+            options: options(fields)?,
         };
         let scores = app.models.rerank(client, request).await?;
         let results = ranked(&scores, top).map(|(index, relevance)| Ranked {
@@ -171,6 +175,27 @@ impl Call {
         Loss::of(&usage).tell(&scores.model, &mut response);
         Ok(response)
     }
+}
+
+/// Cohere's options; a model on this machine takes all requests alike, whatever their priority.
+fn options(fields: &Fields<'_>) -> Result<RerankOptions, Problem> {
+    let limit: Option<usize> = fields.whole("max_tokens_per_doc")?;
+    if limit == Some(0) {
+        return Err(Problem::field(
+            "max_tokens_per_doc",
+            "is 0, expected at least 1",
+        ));
+    }
+    let priority: Option<u16> = fields.whole("priority")?;
+    if priority.is_some_and(|priority| priority > MAX_PRIORITY) {
+        let reason = format!("is out of range, expected 0 to {MAX_PRIORITY}");
+        return Err(Problem::field("priority", reason));
+    }
+    Ok(RerankOptions {
+        instruct: None,
+        max_tokens_per_doc: limit,
+        priority,
+    })
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use wenyi::embed::{Overflow, Role};
+use wenyi::providers::RerankOptions;
 use wenyi_engine::encoder::Output;
 
 use super::fields::Fields;
@@ -167,6 +168,7 @@ pub(crate) async fn rerank(
         query: fields.required("query")?,
         documents: texts.clone(),
         overflow: policy(truncate),
+        options: RerankOptions::default(),
     };
     let scores = app.models.rerank(client, request).await?;
     let results = ranked(&scores, None).map(|(index, relevance)| Ranked {

@@ -182,3 +182,12 @@ fn printed(
     }
     (printed, Some(problem))
 }
+
+/// `response` with the name of the model that gave it, for the client and for what is counted.
+pub(crate) fn named(mut response: Response, model: &str) -> Response {
+    // A name outside of ASCII is told in its UTF-8 bytes.
+    if let Ok(model) = HeaderValue::from_bytes(model.as_bytes()) {
+        response.headers_mut().insert(MODEL, model);
+    }
+    response
+}

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Semaphore;
 
-pub(crate) use answer::{MODEL, RequestId};
+pub(crate) use answer::{MODEL, RequestId, named};
 pub(crate) use body::Payload;
 pub(crate) use listen::serve;
 pub(crate) use routes::router;

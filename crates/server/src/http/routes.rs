@@ -43,9 +43,12 @@ fn operating() -> Router<Arc<App>> {
 
 fn openai() -> Router<Arc<App>> {
     let mut router = Router::new();
-    for base in ["/v1", "/compatible-mode/v1"] {
+    for (base, embeddings) in [
+        ("/v1", post(openai::embeddings)),
+        ("/compatible-mode/v1", post(openai::compatible_embeddings)),
+    ] {
         router = router
-            .route(&format!("{base}/embeddings"), post(openai::embeddings))
+            .route(&format!("{base}/embeddings"), embeddings)
             .route(&format!("{base}/chat/completions"), post(chat::chat))
             .route(&format!("{base}/completions"), post(chat::completions))
             .route(&format!("{base}/models"), get(openai::models))

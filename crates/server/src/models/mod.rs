@@ -2,20 +2,25 @@
 //!
 //! [`queue`] says who is next, [`worker`] runs a model, [`cache`] remembers vectors, [`registry`]
 //! finds the model for a name, of which each is an [`entry`]; [`speaker`] talks and [`remote`] asks
-//! a provider; [`Models`] answers whole requests with them.
+//! a provider, on the threads of [`blocking`], once its embedder is there ([`opening`]); [`Models`]
+//! answers whole requests with them.
 
 mod queue;
 mod cache;
 mod worker;
 mod speaker;
+mod blocking;
+mod opening;
 mod remote;
 mod entry;
 mod registry;
 mod read;
+mod there;
 mod served;
 
 use std::sync::Arc;
 
+pub(crate) use blocking::{answered, start};
 pub(crate) use registry::{Choice, Registry};
 pub(crate) use remote::Remote;
 pub(crate) use served::Served;

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
-use wenyi::embed::{EmbedOptions, Embedder, Overflow, Role, TokenUsage};
+use wenyi::embed::{EmbedOptions, Overflow, Role, TokenUsage};
 use wenyi_engine::encoder::{Encoder, Output, Planned, Relevance};
 
 use super::Models;
 use super::cache::{Key, Known};
 use super::registry::{Choice, Chosen};
-use super::remote::Remote;
 use super::worker::{Reading, Readings};
 use crate::call::{
     Client, RerankRequest, Scores, SparseVectors, TextsRequest, Vectors, Weight, kept,
@@ -98,12 +97,16 @@ impl Models {
         let chosen = match self.registry.choose(name, Output::Relevance).await? {
             Choice::Here(chosen) => chosen,
             Choice::There(name, remote) => {
-                let (scores, tokens) = remote.rerank(request.query, request.documents).await?;
-                return Ok(Scores::of_provider(name, &scores, tokens));
+                return self.rerank_there(name, &remote, request).await;
             }
         };
+        if request.options.instruct.is_some() {
+            let reason = "is not taken by this model: it knows one task only";
+            return Err(Problem::field("instruct", reason));
+        }
         let worker = chosen.worker.clone();
         let bytes = bytes(&request.documents) + request.query.len() * request.documents.len();
+        let (limit, overflow) = (request.options.max_tokens_per_doc, request.overflow);
         let plan = move || {
             let encoder = worker.encoder();
             let query = encoder.tokenizer().encode(&request.query);
@@ -111,8 +114,13 @@ impl Models {
             let documents = request.documents.iter().enumerate();
             documents
                 .map(|(index, document)| {
-                    let planned = encoder.plan_document(&query, document, request.overflow);
-                    planned.map_err(|error| Problem::of_engine(&error, index))
+                    let plan = || {
+                        let (document, cut) = cut(encoder, document, limit)?;
+                        let mut planned = encoder.plan_document(&query, document, overflow)?;
+                        planned.usage.seen += cut;
+                        Ok(planned)
+                    };
+                    plan().map_err(|error| Problem::of_engine(&error, index))
                 })
                 .collect::<Result<Vec<_>, _>>()
         };
@@ -160,51 +168,6 @@ impl Models {
                 .map(|readings| weights(encoder, readings))
                 .collect(),
             model: chosen.name,
-            usage,
-        })
-    }
-
-    /// Vectors of a provider's model; what is in the cache is not asked for again.
-    async fn embed_there(
-        &self,
-        name: String,
-        remote: &Arc<Remote>,
-        request: TextsRequest,
-    ) -> Result<Vectors, Problem> {
-        let embedder = remote.ready_embedder().await?;
-        let options = EmbedOptions {
-            role: request.role.unwrap_or_else(|| self.options.role.clone()),
-            dimensions: request.dimensions,
-            overflow: request.overflow.unwrap_or(self.options.overflow),
-        };
-        let dimensions = options.dimensions.unwrap_or(embedder.dimensions());
-        let space = format!("{}/{dimensions}", embedder.fingerprint().weights);
-        let role = format!("{:?}", options.role);
-        let (mut known, mut missing) = (Vec::new(), Vec::new());
-        for text in request.texts {
-            let key = Key::of(&space, &role, options.overflow, &text);
-            let found = self.cache.get(&key);
-            if found.is_none() {
-                missing.push((known.len(), key, text));
-            }
-            known.push(found);
-        }
-        self.metrics
-            .cache(known.len() - missing.len(), missing.len());
-        if !missing.is_empty() {
-            let texts = missing.iter().map(|(_, _, text)| text.clone()).collect();
-            let embedded = remote.embed(embedder, texts, options).await?;
-            let read = embedded.iter().zip(&embedded.usage);
-            for ((index, key, _), (vector, usage)) in missing.into_iter().zip(read) {
-                let vector: Arc<[f32]> = vector.into();
-                self.cache.insert(key, (vector.clone(), *usage));
-                known[index] = Some((vector, *usage));
-            }
-        }
-        let (vectors, usage) = known.into_iter().flatten().unzip();
-        Ok(Vectors {
-            model: name,
-            vectors,
             usage,
         })
     }
@@ -350,6 +313,27 @@ fn plan_all(encoder: &Encoder, texts: &[String], wanted: &Wanted) -> Result<Vec<
         planned.map_err(|error| Problem::of_engine(&error, index))
     };
     texts.iter().enumerate().map(plan).collect()
+}
+
+/// The document up to its `limit`th token, and how many there are behind it.
+fn cut<'a>(
+    encoder: &Encoder,
+    document: &'a str,
+    limit: Option<usize>,
+) -> Result<(&'a str, usize), wenyi_engine::Error> {
+    let Some(limit) = limit else {
+        return Ok((document, 0));
+    };
+    let (_, offsets) = encoder.tokenizer().encode_with_offsets(document)?;
+    match offsets.get(limit) {
+        Some(next) => {
+            // A token may be a part of a character.
+            let is_end = |end: &usize| document.is_char_boundary(*end);
+            let end = (0..=next.0).rev().find(is_end).unwrap_or(0);
+            Ok((&document[..end], offsets.len() - limit))
+        }
+        None => Ok((document, 0)),
+    }
 }
 
 fn check_tokens(usage: &[TokenUsage], limit: Option<usize>) -> Result<(), Problem> {

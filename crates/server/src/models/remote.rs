@@ -1,16 +1,18 @@
 //! A served model whose work is done by a provider.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wenyi::chat::ChatModel;
-use wenyi::embed::{EmbedOptions, Embedder, Embeddings};
+use wenyi::embed::EmbedOptions;
 use wenyi::providers::{
-    self, Endpoint, ModelName, RemoteChat, RemoteEmbedder, RemoteReranker, Service,
+    Endpoint, ModelName, NativeEmbeddings, NativeOptions, RemoteChat, RemoteEmbedder,
+    RemoteReranker, RerankOptions, Service,
 };
-use wenyi::rerank::{RerankError, Reranker};
+use wenyi::rerank::RerankError;
 
+use super::blocking::answered;
+use super::opening::Opening;
 use super::speaker::Speaker;
 use crate::options::ServerOptions;
 use crate::problem::Problem;
@@ -21,7 +23,7 @@ pub(crate) struct Remote {
     endpoint: Endpoint,
     model: String,
     places: Arc<Semaphore>,
-    embedder: Mutex<Option<Arc<RemoteEmbedder>>>,
+    embedder: Opening,
 }
 
 /// Bytes of an answer, as the provider sends them.
@@ -44,7 +46,7 @@ impl Remote {
             endpoint,
             model: name.model.clone(),
             places: Arc::new(Semaphore::new(options.max_chats)),
-            embedder: Mutex::new(None),
+            embedder: Opening::default(),
         })
     }
 
@@ -57,39 +59,37 @@ impl Remote {
         &self.model
     }
 
-    /// Places for requests that wait for the provider.
-    pub(crate) fn places(&self) -> &Arc<Semaphore> {
-        &self.places
+    /// A place among the requests that wait for the provider.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = self.places.clone().try_acquire_owned();
+        place.map_err(|_| Problem::BUSY)
     }
 
-    /// The embedder; the first call may ask the provider for the width, so it blocks.
-    fn embedder(&self) -> providers::Result<Arc<RemoteEmbedder>> {
-        let mut known = self.embedder.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(embedder) = &*known {
-            return Ok(embedder.clone());
+    /// The embedder, and the place of who had to wait for it.
+    pub(super) async fn ready_embedder(
+        &self,
+    ) -> Result<(Arc<RemoteEmbedder>, Option<OwnedSemaphorePermit>), Problem> {
+        if let Some(embedder) = self.embedder.get() {
+            return Ok((embedder, None));
         }
-        let embedder = Arc::new(RemoteEmbedder::open(self.endpoint.clone(), &self.model)?);
-        *known = Some(embedder.clone());
-        Ok(embedder)
+        let place = self.place()?;
+        let (endpoint, model) = (self.endpoint.clone(), self.model.clone());
+        let open = move || RemoteEmbedder::open(endpoint, &model);
+        Ok((self.embedder.wait(open).await?, Some(place)))
     }
 
-    /// The embedder, without blocking the caller's thread.
-    pub(super) async fn ready_embedder(self: &Arc<Self>) -> Result<Arc<RemoteEmbedder>, Problem> {
-        let remote = self.clone();
-        run(move || remote.embedder().map_err(|e| Problem::of_provider(&e))).await
-    }
-
-    /// Vectors of `texts`.
+    /// What `native` says of `texts`.
     pub(super) async fn embed(
         &self,
-        embedder: Arc<RemoteEmbedder>,
+        (embedder, place): (Arc<RemoteEmbedder>, Option<OwnedSemaphorePermit>),
         texts: Vec<String>,
         options: EmbedOptions,
-    ) -> Result<Embeddings, Problem> {
-        let _place = self.places.try_acquire().map_err(|_| Problem::BUSY)?;
-        run(move || {
+        native: NativeOptions,
+    ) -> Result<NativeEmbeddings, Problem> {
+        let place = place.map_or_else(|| self.place(), Ok)?;
+        answered(place, move || {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let embedded = embedder.embed(&texts, &options);
+            let embedded = embedder.embed_natively(&texts, &options, &native);
             embedded.map_err(|error| Problem::of_embedder(&error))
         })
         .await
@@ -100,14 +100,15 @@ impl Remote {
         &self,
         query: String,
         documents: Vec<String>,
+        options: RerankOptions,
     ) -> Result<(Vec<f32>, Option<u64>), Problem> {
-        let _place = self.places.try_acquire().map_err(|_| Problem::BUSY)?;
+        let place = self.place()?;
         let (endpoint, model) = (self.endpoint.clone(), self.model.clone());
-        run(move || {
+        answered(place, move || {
             let reranker = RemoteReranker::open(endpoint, &model);
             let reranker = reranker.map_err(|error| Problem::of_provider(&error))?;
             let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
-            let ranking = reranker.rerank(&query, &documents);
+            let ranking = reranker.rerank_with(&query, &documents, &options);
             let ranking = ranking.map_err(|error| match error {
                 RerankError::Remote(error) => Problem::of_provider(&error),
                 other => Problem::Internal {
@@ -154,16 +155,6 @@ fn leads_back(url: &str, options: &ServerOptions) -> bool {
     };
     let is_loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]" | "0.0.0.0");
     is_loopback && port.parse() == Ok(options.address.port())
-}
-
-async fn run<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Problem::Internal {
-            reason: error.to_string(),
-        })
-    })
 }
 
 #[cfg(test)]

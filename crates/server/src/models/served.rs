@@ -25,7 +25,7 @@ impl Models {
                 embedder: Arc::new(Here(chosen.worker)),
             },
             Choice::There(name, remote) => {
-                let embedder = remote.ready_embedder().await?;
+                let (embedder, _) = remote.ready_embedder().await?;
                 Served { name, embedder }
             }
         })

@@ -6,6 +6,7 @@ use std::thread;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wenyi::chat::{ChatDelta, ChatModel, ChatRequest, FinishReason, LocalChatModel, Usage};
+use wenyi::providers::cancellable;
 use wenyi_engine::decoder::{Decoder, Finish, GenerateOptions};
 
 use crate::problem::Problem;
@@ -133,7 +134,12 @@ impl Speaker {
             let (work, sender, kept) = (work.clone(), sender.clone(), kept.clone());
             let thread = thread::Builder::new().name("wenyi-speaker".into());
             let started = thread.spawn(move || {
-                work(index, request, &sender);
+                // A provider may be silent for long after its client has gone.
+                let watched = sender.clone();
+                cancellable(
+                    move || watched.is_closed(),
+                    || work(index, request, &sender),
+                );
                 drop((sender, place, kept));
             });
             started.map_err(|error| Problem::Internal {

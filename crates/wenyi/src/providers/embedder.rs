@@ -7,17 +7,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
-use wenyi_engine::encoder::Encoder;
 
 use super::endpoint::{Endpoint, Service};
+use super::native::{NativeOptions, OutputType};
 use super::table::{EmbeddingFacts, ModelFacts};
 use super::tokens::Tokenizer;
 use super::vectors::{self, Batch, Wish};
-use super::{Error, ErrorKind, Result};
+use super::{Error, ErrorKind, Result, cancel};
 use crate::config::ModelSettings;
 use crate::embed::{
-    EmbedError, EmbedOptions, Embedder, Embeddings, Fingerprint, Overflow, Role, SparseEmbedding,
-    TokenUsage,
+    EmbedError, EmbedOptions, Embedder, Embeddings, Fingerprint, Overflow, Role, TokenUsage,
 };
 
 /// Requests at once if nothing else is set.
@@ -32,9 +31,9 @@ const CAUTIOUS_LENGTH: usize = 512;
 pub struct RemoteEmbedder {
     endpoint: Endpoint,
     url: String,
-    model: String,
-    facts: EmbeddingFacts,
-    known: ModelFacts,
+    pub(super) model: String,
+    pub(super) facts: EmbeddingFacts,
+    pub(super) known: ModelFacts,
     settings: ModelSettings,
     tokenizer: Tokenizer,
     fingerprint: Fingerprint,
@@ -43,11 +42,11 @@ pub struct RemoteEmbedder {
 }
 
 /// A text, or as much of one as the model takes.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     text: Cow<'a, str>,
     tokens: usize,
     /// The caller's text that it belongs to.
-    text_index: usize,
+    pub(super) text_index: usize,
 }
 
 /// What the texts of a call have in common.
@@ -55,7 +54,8 @@ struct Window<'a> {
 struct Asked<'a> {
     role: &'a Role,
     width: Option<usize>,
-    sparse: bool,
+    output: OutputType,
+    instruct: Option<&'a str>,
 }
 
 impl RemoteEmbedder {
@@ -115,7 +115,8 @@ impl RemoteEmbedder {
                 let asked = Asked {
                     role: &Role::Plain,
                     width: None,
-                    sparse: false,
+                    output: OutputType::Dense,
+                    instruct: None,
                 };
                 embedder.request(&["wenyi"], asked)?.dimensions
             }
@@ -124,47 +125,12 @@ impl RemoteEmbedder {
         Ok(embedder)
     }
 
-    /// The vectors of texts, and the weights of their words in the model's own vocabulary, of one
-    /// request: `dense&sparse` of DashScope's `text-embedding-v3` and `-v4`. Of a text that was cut
-    /// into windows, each word has the largest of its weights.
-    ///
-    /// # Errors
-    ///
-    /// As [`Embedder::embed`]; and if the model gives no such weights.
-    pub fn embed_with_sparse(
-        &self,
-        texts: &[&str],
-        options: &EmbedOptions,
-    ) -> Result<(Embeddings, Vec<SparseEmbedding>), EmbedError> {
-        if !self.known.sparse {
-            let option = ErrorKind::Option {
-                model: self.model.clone(),
-                option: "output_type",
-                value: "dense&sparse".into(),
-                expected: "`dense`".into(),
-            };
-            return Err(Error::from(option).into());
-        }
-        let (windows, batch, usage) = self.run(texts, options, true)?;
-        let mut of_windows: Vec<Vec<Vec<(u32, f32)>>> = vec![Vec::new(); usage.len()];
-        for (window, weights) in windows.iter().zip(&batch.sparse) {
-            of_windows[window.text_index].push(weights.clone());
-        }
-        let sparse = of_windows.into_iter().zip(&usage);
-        let sparse = sparse.map(|(weights, usage)| SparseEmbedding {
-            weights: Encoder::combine_sparse(weights),
-            usage: *usage,
-        });
-        let sparse = sparse.collect();
-        Ok((combine(&windows, &batch, usage), sparse))
-    }
-
     /// The texts through the provider: windows, what came back for them, and the texts' usage.
-    fn run<'a>(
+    pub(super) fn run<'a>(
         &self,
         texts: &[&'a str],
         options: &EmbedOptions,
-        sparse: bool,
+        native: &NativeOptions,
     ) -> Result<(Vec<Window<'a>>, Batch, Vec<TokenUsage>)> {
         // A width that is the model's own need not be asked for.
         let width = options.dimensions.or(self.settings.dimensions);
@@ -181,7 +147,8 @@ impl RemoteEmbedder {
         let asked = Asked {
             role: &options.role,
             width,
-            sparse,
+            output: native.output_type,
+            instruct: native.instruct.as_deref(),
         };
         let batch = self.request_all(&windows, &parts, asked)?;
         Ok((windows, batch, usage))
@@ -314,7 +281,8 @@ impl RemoteEmbedder {
         let failed = AtomicBool::new(false);
         let results: Vec<Mutex<Option<Result<Batch>>>> =
             parts.iter().map(|_| Mutex::new(None)).collect();
-        let work = || {
+        let check = cancel::current();
+        let part_by_part = || {
             while !failed.load(Ordering::Relaxed) {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(part) = parts.get(index) else { return };
@@ -327,6 +295,7 @@ impl RemoteEmbedder {
                 *results[index].lock().unwrap_or_else(|p| p.into_inner()) = Some(result);
             }
         };
+        let work = || cancel::with_check(check.clone(), part_by_part);
         let threads = self.endpoint.settings().concurrency.unwrap_or(CONCURRENCY);
         std::thread::scope(|scope| {
             for _ in 1..threads.min(parts.len()) {
@@ -369,12 +338,11 @@ impl RemoteEmbedder {
             texts,
             role: asked.role,
             width: asked.width,
-            sparse: asked.sparse,
-            instruct: self
-                .settings
-                .instruct
-                .as_deref()
-                .filter(|_| self.known.instruct),
+            output: asked.output,
+            instruct: asked.instruct.or_else(|| {
+                let is_taken = self.known.instruct && *asked.role == Role::Query;
+                self.settings.instruct.as_deref().filter(|_| is_taken)
+            }),
             base64: self.facts.base64,
         };
         let body = vectors::request(self.facts.dialect, &wish).to_string();
@@ -391,9 +359,10 @@ impl RemoteEmbedder {
             Ok(bytes) => bytes,
         };
         let dialect = self.facts.dialect;
-        let batch = vectors::read(dialect, &bytes, texts.len(), asked.sparse, client)?;
+        let batch = vectors::read(dialect, &bytes, texts.len(), asked.output, client)?;
         let expected = asked.width.unwrap_or(self.fingerprint.dimensions);
-        if expected != 0 && batch.dimensions != expected {
+        let has_width = expected != 0 && asked.output.has_dense();
+        if has_width && batch.dimensions != expected {
             return Err(ErrorKind::WrongDimensions {
                 provider: self.endpoint.provider().into(),
                 model: self.model.clone(),
@@ -428,7 +397,7 @@ impl Embedder for RemoteEmbedder {
     }
 
     fn embed(&self, texts: &[&str], options: &EmbedOptions) -> Result<Embeddings, EmbedError> {
-        let (windows, batch, usage) = self.run(texts, options, false)?;
+        let (windows, batch, usage) = self.run(texts, options, &NativeOptions::default())?;
         Ok(combine(&windows, &batch, usage))
     }
 }
@@ -460,7 +429,7 @@ fn parts(windows: &[Window<'_>], caps: &Caps) -> Vec<Range<usize>> {
 }
 
 /// The windows of each text averaged by their tokens; every vector of unit length.
-fn combine(windows: &[Window<'_>], batch: &Batch, usage: Vec<TokenUsage>) -> Embeddings {
+pub(super) fn combine(windows: &[Window<'_>], batch: &Batch, usage: Vec<TokenUsage>) -> Embeddings {
     let dimensions = batch.dimensions;
     let mut values = vec![0.0_f32; usage.len() * dimensions];
     for (window, vector) in windows

@@ -10,7 +10,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::HeaderMap;
 
-use super::{Error, ErrorKind, Result};
+use super::{Error, ErrorKind, Result, cancel};
 use crate::config::{Config, Secret};
 use crate::hub::http::{html_title, proxy};
 
@@ -109,7 +109,7 @@ impl Client {
                     expected: "`http://host:port` or `socks5://host:port`".into(),
                 })
             })?;
-        let agent = Agent::config_builder()
+        let settings = Agent::config_builder()
             .http_status_as_error(false)
             // A redirect would carry key and texts elsewhere.
             .max_redirects(0)
@@ -119,11 +119,11 @@ impl Client {
             .timeout_connect(Some(patience.connect))
             .timeout_recv_response(Some(patience.silence))
             .timeout_per_read(Some(patience.silence))
+            .timeout_per_write(Some(patience.silence))
             .proxy(proxy)
-            .build()
-            .into();
+            .build();
         Ok(Self {
-            agent,
+            agent: cancel::agent(settings),
             provider: provider.into(),
             key,
             patience,
@@ -210,6 +210,9 @@ impl Client {
 
     /// Tells what an error while reading a body means.
     pub(crate) fn read_error(&self, url: &str, received: u64, error: std::io::Error) -> Error {
+        if cancel::is_cancelled() {
+            return ErrorKind::Cancelled.into();
+        }
         match ureq::Error::from(error) {
             ureq::Error::Timeout(_) => self.timeout(url, self.patience.silence),
             error => ErrorKind::Interrupted {
@@ -268,6 +271,9 @@ impl Client {
         let mut paused = Duration::ZERO;
         for number in 1.. {
             paused += self.wait_for_turn();
+            if cancel::is_cancelled() {
+                return Err(ErrorKind::Cancelled.into());
+            }
             let error = match attempt() {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -284,7 +290,7 @@ impl Client {
                 self.hold_all(pause);
             } else {
                 paused += pause;
-                std::thread::sleep(pause);
+                cancel::sleep(pause);
             }
         }
         unreachable!("the attempts are numbered")
@@ -315,11 +321,14 @@ impl Client {
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         let rest = until.and_then(|until| until.checked_duration_since(Instant::now()));
         let rest = rest.unwrap_or_default();
-        std::thread::sleep(rest);
+        cancel::sleep(rest);
         rest
     }
 
     fn call_error(&self, url: &str, error: &ureq::Error) -> Error {
+        if cancel::is_cancelled() {
+            return ErrorKind::Cancelled.into();
+        }
         let reason = match error {
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
                 format!(

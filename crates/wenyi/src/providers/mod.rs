@@ -6,11 +6,13 @@
 
 mod table;
 mod name;
+mod cancel;
 mod http;
 mod endpoint;
 mod tokens;
 mod vectors;
 mod embedder;
+mod native;
 mod sse;
 mod chat;
 mod rerank;
@@ -25,13 +27,15 @@ use crate::hub::{Hub, LocalModel};
 use crate::progress::Silent;
 use crate::rerank::{LocalReranker, RerankError, Reranker};
 
+pub use cancel::cancellable;
 pub use chat::RemoteChat;
 pub use embedder::RemoteEmbedder;
 pub use endpoint::{Endpoint, Service};
 pub use error::{Error, ErrorKind, Result};
 pub use http::Answer;
 pub use name::ModelName;
-pub use rerank::RemoteReranker;
+pub use native::{NativeEmbeddings, NativeOptions, OutputType};
+pub use rerank::{RemoteReranker, RerankOptions};
 
 /// An embedding model by name, such as `openai:text-embedding-3-small`, `dashscope:text-embedding-v4`
 /// or `local:bge-m3`; see [`ModelName::resolve`]. Reads [`Config::load`], and fetches a local model

@@ -18,6 +18,17 @@ pub struct RemoteReranker {
     dialect: RerankDialect,
 }
 
+/// What some providers take beside query and documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RerankOptions {
+    /// The task in words: DashScope.
+    pub instruct: Option<String>,
+    /// Longer documents are cut to so many tokens: Cohere.
+    pub max_tokens_per_doc: Option<usize>,
+    /// Which requests go first, 0 before 999: Cohere; elsewhere it means nothing and is left out.
+    pub priority: Option<u16>,
+}
+
 impl RemoteReranker {
     /// The model `model` of the provider behind `endpoint`. Opens no connection.
     ///
@@ -38,17 +49,73 @@ impl RemoteReranker {
         })
     }
 
-    fn body(&self, query: &str, documents: &[&str]) -> Value {
+    /// As [`Reranker::rerank`], with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reranker::rerank`]; and if the provider takes no such option.
+    pub fn rerank_with(
+        &self,
+        query: &str,
+        documents: &[&str],
+        options: &RerankOptions,
+    ) -> Result<Ranking, RerankError> {
+        self.check(options)?;
+        if documents.is_empty() {
+            return Ok(Ranking::default());
+        }
+        let body = self.body(query, documents, options).to_string();
+        let client = self.endpoint.client();
+        let bytes = client.exchange(&self.url, self.endpoint.headers(), body.as_bytes())?;
+        Ok(self.read(&bytes, documents.len())?)
+    }
+
+    fn check(&self, options: &RerankOptions) -> Result<()> {
+        let limit = options.max_tokens_per_doc.map(|limit| limit.to_string());
+        let (option, value) = match (&options.instruct, limit) {
+            (Some(task), _) if self.dialect != RerankDialect::DashScope => {
+                ("instruct", task.clone())
+            }
+            (_, Some(limit)) if self.dialect != RerankDialect::Cohere => {
+                ("max_tokens_per_doc", limit)
+            }
+            _ => return Ok(()),
+        };
+        Err(ErrorKind::Option {
+            model: self.name.clone(),
+            option,
+            value,
+            expected: "none".into(),
+        }
+        .into())
+    }
+
+    fn body(&self, query: &str, documents: &[&str], options: &RerankOptions) -> Value {
         match self.dialect {
-            RerankDialect::DashScope => json!({
-                "model": self.model,
-                "input": {"query": query, "documents": documents},
-                "parameters": {"top_n": documents.len(), "return_documents": false},
-            }),
-            RerankDialect::Cohere => json!({
-                "model": self.model, "query": query, "documents": documents,
-                "top_n": documents.len(),
-            }),
+            RerankDialect::DashScope => {
+                let mut parameters = json!({"top_n": documents.len(), "return_documents": false});
+                if let Some(task) = &options.instruct {
+                    parameters["instruct"] = task.as_str().into();
+                }
+                json!({
+                    "model": self.model,
+                    "input": {"query": query, "documents": documents},
+                    "parameters": parameters,
+                })
+            }
+            RerankDialect::Cohere => {
+                let mut body = json!({
+                    "model": self.model, "query": query, "documents": documents,
+                    "top_n": documents.len(),
+                });
+                if let Some(limit) = options.max_tokens_per_doc {
+                    body["max_tokens_per_doc"] = limit.into();
+                }
+                if let Some(priority) = options.priority {
+                    body["priority"] = priority.into();
+                }
+                body
+            }
             RerankDialect::Jina => json!({
                 "model": self.model, "query": query, "documents": documents,
                 "top_n": documents.len(), "return_documents": false,
@@ -140,12 +207,6 @@ impl Reranker for RemoteReranker {
     }
 
     fn rerank(&self, query: &str, documents: &[&str]) -> Result<Ranking, RerankError> {
-        if documents.is_empty() {
-            return Ok(Ranking::default());
-        }
-        let body = self.body(query, documents).to_string();
-        let client = self.endpoint.client();
-        let bytes = client.exchange(&self.url, self.endpoint.headers(), body.as_bytes())?;
-        Ok(self.read(&bytes, documents.len())?)
+        self.rerank_with(query, documents, &RerankOptions::default())
     }
 }

@@ -1,5 +1,7 @@
 //! Requests for vectors and their answers, in each dialect, checked before they are believed.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -7,6 +9,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde_json::{Value, json};
 
 use super::http::Client;
+use super::native::OutputType;
 use super::table::EmbeddingDialect;
 use super::{Error, ErrorKind, Result};
 use crate::embed::Role;
@@ -19,8 +22,7 @@ pub(super) struct Wish<'a> {
     pub(super) width: Option<usize>,
     pub(super) instruct: Option<&'a str>,
     pub(super) base64: bool,
-    /// Weights of words as well.
-    pub(super) sparse: bool,
+    pub(super) output: OutputType,
 }
 
 /// Vectors in the order of the texts, `[texts, dimensions]`.
@@ -30,6 +32,8 @@ pub(super) struct Batch {
     pub(super) values: Vec<f32>,
     /// Ids and weights of each text, if they were wished for.
     pub(super) sparse: Vec<Vec<(u32, f32)>>,
+    /// The spelling of their ids.
+    pub(super) tokens: BTreeMap<u32, String>,
 }
 
 impl Batch {
@@ -37,6 +41,7 @@ impl Batch {
         self.dimensions = self.dimensions.max(other.dimensions);
         self.values.extend(other.values);
         self.sparse.extend(other.sparse);
+        self.tokens.extend(other.tokens);
     }
 }
 
@@ -64,11 +69,11 @@ pub(super) fn request(dialect: EmbeddingDialect, wish: &Wish<'_>) -> Value {
             if let Some(width) = wish.width {
                 parameters["dimension"] = width.into();
             }
-            if let Some(instruct) = wish.instruct.filter(|_| is_query) {
+            if let Some(instruct) = wish.instruct {
                 parameters["instruct"] = instruct.into();
             }
-            if wish.sparse {
-                parameters["output_type"] = "dense&sparse".into();
+            if wish.output != OutputType::Dense {
+                parameters["output_type"] = wish.output.as_str().into();
             }
             json!({"model": wish.model, "input": {"texts": wish.texts}, "parameters": parameters})
         }
@@ -97,7 +102,7 @@ struct DashScopeOutput {
 struct Item {
     #[serde(alias = "text_index")]
     index: Option<usize>,
-    embedding: Vector,
+    embedding: Option<Vector>,
     sparse_embedding: Option<Vec<Weight>>,
 }
 
@@ -105,6 +110,7 @@ struct Item {
 struct Weight {
     index: u32,
     value: f32,
+    token: Option<String>,
 }
 
 struct Vector(Vec<f32>);
@@ -153,7 +159,7 @@ pub(super) fn read(
     dialect: EmbeddingDialect,
     bytes: &[u8],
     expected: usize,
-    has_sparse: bool,
+    output: OutputType,
     client: &Client,
 ) -> Result<Batch> {
     let malformed = |error: serde_json::Error| client.malformed(error.to_string());
@@ -180,16 +186,21 @@ pub(super) fn read(
         }
     };
     let order = check(&items, expected, client)?;
-    let sparse = if has_sparse {
+    let sparse = if output.has_sparse() {
         weights(&items, &order, client)?
     } else {
         Vec::new()
     };
-    let (dimensions, values) = arrange(&items, &order, client)?;
+    let (dimensions, values) = if output.has_dense() {
+        arrange(&items, &order, client)?
+    } else {
+        (0, Vec::new())
+    };
     Ok(Batch {
         dimensions,
         values,
         sparse,
+        tokens: spellings(items),
     })
 }
 
@@ -223,12 +234,23 @@ fn weights(items: &[Item], order: &[usize], client: &Client) -> Result<Vec<Vec<(
     order.iter().map(of).collect()
 }
 
+fn spellings(items: Vec<Item>) -> BTreeMap<u32, String> {
+    let weights = items.into_iter().filter_map(|item| item.sparse_embedding);
+    let weights = weights.flatten();
+    weights
+        .filter_map(|weight| Some((weight.index, weight.token?)))
+        .collect()
+}
+
 /// The width, and the vectors in the order of the texts.
 fn arrange(items: &[Item], order: &[usize], client: &Client) -> Result<(usize, Vec<f32>)> {
-    let dimensions = items.first().map_or(0, |item| item.embedding.0.len());
+    let vectors = items.iter().map(|item| item.embedding.as_ref());
+    let vectors: Option<Vec<&Vector>> = vectors.collect();
+    let vectors = vectors.ok_or_else(|| client.malformed("it has no `embedding`"))?;
+    let dimensions = vectors.first().map_or(0, |vector| vector.0.len());
     let mut values = Vec::with_capacity(items.len() * dimensions);
     for (index, place) in order.iter().enumerate() {
-        let vector = &items[*place].embedding.0;
+        let vector = &vectors[*place].0;
         if vector.len() != dimensions || dimensions == 0 {
             return Err(client.malformed("its vectors have different widths, or none"));
         }

@@ -13,6 +13,7 @@ use axum::response::Response;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use wenyi::chat::Message;
 use wenyi::embed::EmbedError;
+use wenyi::providers::cancellable;
 use wenyi::rag::{EvidenceOptions, Rag, RagError, RagEvent, RagOptions, RagQuestion};
 use wenyi::retrieve;
 
@@ -130,7 +131,10 @@ fn start(rag: Rag, question: RagQuestion, opened: &Opened, kept: Kept) -> Result
     let head = print::Head::new(&opened.name);
     let thread = thread::Builder::new().name("wenyi-ask".into());
     let started = thread.spawn(move || {
-        answer(&rag, &question, &head, &sender);
+        // A provider may be silent for long after its client has gone.
+        let watched = sender.clone();
+        let work = || answer(&rag, &question, &head, &sender);
+        cancellable(move || watched.is_closed(), work);
         drop(kept);
     });
     started.map_err(|error| Problem::Internal {

@@ -12,7 +12,7 @@ use super::super::fields::Fields;
 use super::super::input::Input;
 use super::parse::{self, Sampling};
 use super::print::{Form, Head};
-use super::relay;
+use super::relay::Relay;
 use crate::http::{App, Payload};
 use crate::models::{Choice, Prompt, Speaker};
 use crate::problem::Problem;
@@ -31,9 +31,15 @@ pub(crate) async fn completions(
     let streams = parse::streams(&fields)?;
     let input: Input = fields.required("prompt")?;
     let (name, speaker) = match app.models.registry.speaker(asked.as_deref()).await? {
-        (_, Choice::There(_, remote)) => {
-            let is_stream = streams.is_wanted;
-            return relay::relay(remote, Service::Completions, body.bytes(), is_stream).await;
+        (name, Choice::There(_, remote)) => {
+            let service = Service::Completions;
+            let relay = Relay {
+                app,
+                name,
+                remote,
+                service,
+            };
+            return relay.answer(body.bytes(), streams.is_wanted).await;
         }
         (name, Choice::Here(speaker)) => (name, speaker),
     };

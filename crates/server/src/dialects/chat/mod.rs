@@ -1,9 +1,10 @@
 //! `OpenAI`'s conversations: [`parse`] reads a request, [`print`] writes the answer, whole or as a
-//! stream of events. What a provider answers is passed on as it is ([`relay`]).
+//! stream of events. What a provider answers is passed on as it is ([`relay`], by [`events`]).
 
 mod parse;
 mod print;
 mod completions;
+mod events;
 mod relay;
 
 use std::sync::Arc;
@@ -16,14 +17,14 @@ use wenyi::providers::Service;
 
 pub(crate) use completions::completions;
 pub(super) use parse::{Sampling, logprobs, ranged};
-pub(super) use relay::pass_on;
 
 use super::fields::Fields;
 use super::json;
-use crate::http::{App, Payload};
+use crate::http::{App, Payload, named};
 use crate::models::{Choice, Spoken};
 use crate::problem::Problem;
 use print::{Form, Head};
+use relay::Relay;
 use tokio::sync::mpsc::Receiver;
 
 /// `POST /v1/chat/completions`.
@@ -34,8 +35,15 @@ pub(crate) async fn chat(State(app): State<Arc<App>>, body: Payload) -> Result<R
     let streams = parse::streams(&fields)?;
     parse::messages(&fields)?;
     let (name, speaker) = match app.models.registry.speaker(asked.as_deref()).await? {
-        (_, Choice::There(_, remote)) => {
-            return relay::relay(remote, Service::Chat, body.bytes(), streams.is_wanted).await;
+        (name, Choice::There(_, remote)) => {
+            let service = Service::Chat;
+            let relay = Relay {
+                app,
+                name,
+                remote,
+                service,
+            };
+            return relay.answer(body.bytes(), streams.is_wanted).await;
         }
         (name, Choice::Here(speaker)) => (name, speaker),
     };
@@ -60,13 +68,17 @@ async fn answer(
         Some(first) => first,
         None => return Err(Problem::Stopping),
     };
+    let name = head.model.clone();
     if streams.is_wanted {
-        let limit = app.options.request_timeout;
-        return Ok(print::stream(head, first, receiver, count, streams, limit));
+        let response = print::stream(app, head, first, receiver, count, streams);
+        return Ok(named(response, &name));
     }
     let replies = gather(first, receiver, count).await?;
-    let replies = replies.into_iter().map(ReplyBuilder::finish).collect();
-    Ok(json(StatusCode::OK, &print::whole(&head, replies)))
+    let replies: Vec<_> = replies.into_iter().map(ReplyBuilder::finish).collect();
+    let usage = print::total(replies.iter().map(|reply| reply.usage));
+    app.metrics.chat(&name, &usage);
+    let response = json(StatusCode::OK, &print::whole(&head, replies));
+    Ok(named(response, &name))
 }
 
 /// Whole answers from their pieces.

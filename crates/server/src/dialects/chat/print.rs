@@ -1,5 +1,6 @@
 //! Answers of conversations and of texts that go on, whole and as server-sent events.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::response::Response;
@@ -11,7 +12,7 @@ use wenyi::chat::{ChatDelta, ChatReply, FinishReason, TokenLogprob, ToolCallDelt
 
 use super::super::openai;
 use super::parse::Streams;
-use crate::http::streamed;
+use crate::http::{App, streamed};
 use crate::models::Spoken;
 use crate::problem::Problem;
 
@@ -28,7 +29,7 @@ pub(super) struct Head {
     form: Form,
     id: String,
     created: u64,
-    model: String,
+    pub(super) model: String,
 }
 
 impl Head {
@@ -119,13 +120,14 @@ pub(super) fn total(usages: impl Iterator<Item = Option<Usage>>) -> Usage {
 
 /// The answer as it grows; whoever goes away ends it.
 pub(super) fn stream(
+    app: &Arc<App>,
     head: Head,
     first: Spoken,
     receiver: Receiver<Spoken>,
     count: usize,
     streams: Streams,
-    limit: Duration,
 ) -> Response {
+    let (limit, metrics) = (app.options.request_timeout, app.metrics.clone());
     let (sender, response) = streamed("text/event-stream; charset=utf-8");
     let mut events = Events {
         head,
@@ -135,7 +137,10 @@ pub(super) fn stream(
         is_finished: vec![false; count],
     };
     tokio::spawn(async move {
-        if let Some(problem) = events.run(first, receiver, limit).await {
+        let problem = events.run(first, receiver, limit).await;
+        let usage = total(events.usages.iter().copied());
+        metrics.chat(&events.head.model, &usage);
+        if let Some(problem) = problem {
             // Clients look for the error in an event of its own; what follows would be no answer.
             let _ = events.send(&openai::error(&problem)).await;
         }

@@ -1,5 +1,6 @@
 //! Providers on this machine, played with what the real ones send.
 
+mod cancel;
 mod chat;
 mod embeddings;
 mod errors;

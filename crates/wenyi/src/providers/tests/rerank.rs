@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::endpoint_with;
 use super::server::{Reply, Server};
-use crate::providers::RemoteReranker;
+use crate::providers::{RemoteReranker, RerankOptions};
 use crate::rerank::Reranker;
 
 fn rerank(provider: &str, toml: &str, answer: Value) -> (Result<Vec<f32>, String>, Value, String) {
@@ -64,4 +64,36 @@ fn scores_that_cannot_be_believed_are_refused() {
     }
     let (scores, _, _) = rerank("cohere", "", json!({"message": "no"}));
     assert!(scores.unwrap_err().contains("no results"));
+}
+
+#[test]
+fn options_go_where_they_are_taken() {
+    let server = Server::start(|_| Reply::json(500, &json!({"message": "no"})));
+    let options = |instruct: bool, limit: bool| RerankOptions {
+        instruct: instruct.then(|| "find".into()),
+        max_tokens_per_doc: limit.then_some(9),
+        priority: Some(1),
+    };
+    let toml = "[providers.PROVIDER]\nmax_retries = 0";
+    for (provider, instruct, limit) in [
+        ("dashscope", true, false),
+        ("cohere", false, true),
+        ("jina", false, false),
+    ] {
+        let toml = toml.replace("PROVIDER", provider);
+        let endpoint = endpoint_with(provider, &server.url, &toml).unwrap();
+        let reranker = RemoteReranker::open(endpoint, "m").unwrap();
+        for (with_task, with_limit) in [(false, false), (true, false), (false, true)] {
+            let before = server.requests().len();
+            let error = reranker.rerank_with("q", &["a"], &options(with_task, with_limit));
+            let error = error.unwrap_err().to_string();
+            let is_sent = (instruct || !with_task) && (limit || !with_limit);
+            assert_eq!(
+                server.requests().len() - before,
+                usize::from(is_sent),
+                "{error}"
+            );
+            assert_eq!(error.contains("does not take"), !is_sent, "{error}");
+        }
+    }
 }
