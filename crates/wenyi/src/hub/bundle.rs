@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::cache::{FileRecord, Lock, Manifest, Trust, check_cancelled, create_folder, hex};
+use super::cache::{Cache, FileRecord, Lock, Manifest, Trust, check_cancelled, create_folder, hex};
 use super::catalog::PinnedFile;
 use super::error::{Error, ErrorKind, Result};
 use super::sources::{check_paths, check_pin};
@@ -33,12 +33,23 @@ struct Index {
     models: Vec<Manifest>,
 }
 
-/// A model while it is being unpacked.
-struct Arrival {
+/// A model while it is being unpacked; what has come is removed unless it is installed, since another
+/// attempt begins anew.
+struct Arrival<'a> {
     manifest: Manifest,
     staging: PathBuf,
     missing: HashSet<String>,
+    cache: &'a Cache,
     _lock: Lock,
+}
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        // The import's own error is the one to tell.
+        let _ = self
+            .cache
+            .forget(&self.manifest.id, &self.manifest.revision);
+    }
 }
 
 impl Hub {
@@ -188,7 +199,7 @@ impl Hub {
         Ok(())
     }
 
-    fn expect(&self, manifest: Manifest, progress: &dyn Progress) -> Result<Arrival> {
+    fn expect(&self, manifest: Manifest, progress: &dyn Progress) -> Result<Arrival<'_>> {
         let lock = self.cache.lock(&manifest.id, progress)?;
         let staging = self.cache.staging(&manifest.id, &manifest.revision)?;
         let missing = manifest
@@ -200,6 +211,7 @@ impl Hub {
             manifest,
             staging,
             missing,
+            cache: &self.cache,
             _lock: lock,
         })
     }
@@ -223,7 +235,10 @@ fn read_index(entry: tar::Entry<'_, impl Read>) -> Result<Index, String> {
 }
 
 /// Where the archive's file `models/<index>/<path>` belongs.
-fn place<'a>(arrivals: &'a mut [Arrival], name: &str) -> Option<(&'a mut Arrival, FileRecord)> {
+fn place<'a, 'hub>(
+    arrivals: &'a mut [Arrival<'hub>],
+    name: &str,
+) -> Option<(&'a mut Arrival<'hub>, FileRecord)> {
     let (number, path) = name.strip_prefix("models/")?.split_once('/')?;
     let arrival = arrivals.get_mut(number.parse::<usize>().ok()?)?;
     let record = arrival

@@ -237,13 +237,13 @@ impl Cache {
         Ok(Some(bytes))
     }
 
-    /// Removes what is on its way to this revision.
+    /// Removes what is on its way to this revision, and the model's folder if nothing else is in it.
     pub(crate) fn forget(&self, id: &str, revision: &str) -> Result<()> {
-        remove_folder(
-            &self
-                .model(id)
-                .join(format!(".staging-{}", file_name(revision))),
-        )
+        let model = self.model(id);
+        remove_folder(&model.join(format!(".staging-{}", file_name(revision))))?;
+        // One that holds something stays, and does so by failing here.
+        let _ = fs::remove_dir(model);
+        Ok(())
     }
 
     fn model(&self, id: &str) -> PathBuf {

@@ -119,13 +119,24 @@ impl Download<'_> {
             match self.request(partial) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    if partial.length > before {
+                    if partial.length.saturating_sub(before) >= self.worthwhile(before) {
                         backoff.reset();
                     }
                     backoff.pause(error, self.progress)?;
                 }
             }
         }
+    }
+
+    /// Bytes that an attempt must bring, `done` of them being here, to count as one that got on: with
+    /// less, a large file would take thousands of requests.
+    fn worthwhile(&self, done: u64) -> u64 {
+        /// Some seconds of a slow line.
+        const USUAL: u64 = 1 << 18;
+        /// So many attempts that each bring their share bring a file that is smaller.
+        const ATTEMPTS: u64 = 16;
+        let left = self.pin.size.map(|size| size.saturating_sub(done));
+        left.map_or(USUAL, |left| (left / ATTEMPTS).clamp(1, USUAL))
     }
 
     /// One request for what is missing.

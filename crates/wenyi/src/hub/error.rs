@@ -376,7 +376,8 @@ impl ErrorKind {
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
-                "set `WENYI_CACHE` to a folder that you may write to".into()
+                "check the file's permissions, or set `WENYI_CACHE` to a folder that you may write to"
+                    .into()
             }
             Self::WrongHash { .. } | Self::WrongSize { .. } => {
                 "nothing was installed; a proxy or mirror may have changed the file: try again, \
@@ -422,6 +423,18 @@ impl ErrorKind {
                 "install Python with pip, or set `WENYI_PIP` to the command".into()
             }
             Self::Pip { reason, .. } => return pip_hint(reason),
+            Self::NoSource { .. } => {
+                "name one that it has with `--source`; `WENYI_SOURCE` insists on one for all models"
+                    .into()
+            }
+            Self::Bundle { .. } => {
+                "nothing was installed; write the bundle again with `wenyi models bundle`, and compare \
+                 both files' lengths after carrying it over"
+                    .into()
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "check the path".into()
+            }
             Self::Damaged { .. } => "`wenyi models remove` the model and pull it again".into(),
             Self::AllSources { attempts, .. } => {
                 return attempts.iter().find_map(|(_, error)| error.hint());

@@ -229,7 +229,8 @@ impl Hub {
     fn find(&self, wanted: &Wanted, options: &PullOptions) -> Result<Option<LocalModel>> {
         let mut revisions: Vec<String> = match options.origin {
             Some(Origin::Folder(_)) => return Ok(None),
-            _ => (pull::candidates(wanted, options, &self.settings)?.into_iter())
+            // What is here already serves, wherever it came from.
+            _ => (pull::candidates(wanted, options, None)?.into_iter())
                 .map(|candidate| candidate.revision)
                 .collect(),
         };

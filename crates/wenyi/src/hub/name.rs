@@ -87,6 +87,8 @@ pub(crate) fn at_path(path: &Path) -> Result<LocalModel> {
         }
     } else if path.join("config.json").is_file() {
         path.to_path_buf()
+    } else if !path.is_dir() {
+        return Err(refuse("it is neither a folder nor a file"));
     } else {
         match &gguf_files(path)?[..] {
             [only] => only.clone(),

@@ -7,7 +7,6 @@ use super::cache::{Manifest, Trust};
 use super::catalog::{Repository, Source};
 use super::error::{ErrorKind, Result};
 use super::name::Wanted;
-use super::settings::Settings;
 use super::sources::{self, Delivery, Job};
 use super::{Hub, LocalModel, SourceKind, prompts};
 use crate::progress::Progress;
@@ -15,7 +14,7 @@ use crate::progress::Progress;
 /// How to pull.
 #[derive(Clone, Debug, Default)]
 pub struct PullOptions {
-    /// Where from; the catalog's order (or `WENYI_SOURCE`) if none.
+    /// Where from; the source that `WENYI_SOURCE` insists on, or else the catalog's order, if none.
     pub origin: Option<Origin>,
     /// A branch, tag or commit of the hub's repository.
     pub revision: Option<String>,
@@ -58,7 +57,7 @@ impl Hub {
             }
             .into());
         }
-        let candidates = candidates(wanted, options, &self.settings)?;
+        let candidates = candidates(wanted, options, self.settings.source)?;
         let _lock = self.cache.lock(&wanted.id, progress)?;
         // The process that held the lock may have been fetching just this.
         if !options.again
@@ -169,16 +168,17 @@ fn tell_unpinned(unpinned: usize, manifest: &Manifest, progress: &dyn Progress) 
     }
 }
 
-/// The places that `wanted` may come from, in the order to try.
+/// The places that `wanted` may come from, in the order to try; of the kind `insisted` on alone,
+/// unless the options name another.
 pub(crate) fn candidates(
     wanted: &Wanted,
     options: &PullOptions,
-    settings: &Settings,
+    insisted: Option<SourceKind>,
 ) -> Result<Vec<Candidate>> {
     let revision = options.revision.clone().or(wanted.revision.clone());
     let kind = match &options.origin {
         Some(Origin::Source(kind)) => Some(*kind),
-        _ => None,
+        _ => insisted,
     };
     let all = match wanted.entry {
         Some(entry) => entry.sources.clone(),
@@ -194,17 +194,13 @@ pub(crate) fn candidates(
         }
     };
     let known = all.iter().map(|source| source.kind().to_string()).collect();
-    let mut chosen: Vec<Source> = match (kind, revision, &wanted.gguf) {
+    let chosen: Vec<Source> = match (kind, revision, &wanted.gguf) {
         (None, None, None) => all,
         (kind, revision, gguf) => (all.into_iter())
             .filter(|source| kind.is_none_or(|kind| source.kind() == kind))
             .filter_map(|source| pinned_to(source, revision.as_deref(), gguf.as_deref()))
             .collect(),
     };
-    // A preference orders the places; a choice, above, excludes the others.
-    if let Some(preferred) = settings.source {
-        chosen.sort_by_key(|source| source.kind() != preferred);
-    }
     if chosen.is_empty() {
         let source_kind = kind.map_or_else(|| "with revisions".into(), |kind| format!("`{kind}`"));
         return Err(ErrorKind::NoSource {

@@ -48,7 +48,8 @@ fn llama(fields: &Fields, model_type: &str) -> Result<Config> {
         after: 0,
     });
     let rope_theta = Some(rope.number("rope_theta")?.unwrap_or(10_000.0));
-    config.layers = vec![LayerConfig { reach, rope_theta }; fields.count("num_hidden_layers")?];
+    let layers = fields.num_layers(&["num_hidden_layers"])?;
+    config.layers = vec![LayerConfig { reach, rope_theta }; layers];
     Ok(config)
 }
 
@@ -272,8 +273,8 @@ fn deepseek_experts(fields: &Fields, third: bool) -> Result<ExpertsConfig> {
         num_experts: fields.count("n_routed_experts")?,
         num_experts_per_tok: fields.count("num_experts_per_tok")?,
         moe_intermediate_size: inner,
-        shared_intermediate_size: inner * shared,
-        dense_layers: (0..dense.min(fields.count("num_hidden_layers")?)).collect(),
+        shared_intermediate_size: inner.saturating_mul(shared),
+        dense_layers: (0..dense.min(fields.num_layers(&["num_hidden_layers"])?)).collect(),
         sigmoid: third,
         norm_topk_prob: fields.flag("norm_topk_prob", false)?,
         routed_scaling_factor: fields
@@ -328,7 +329,7 @@ fn gpt2(fields: &Fields) -> Result<Config> {
         relative_attention_num_buckets: None,
         rotary_dim: 0,
         rope_linear_factor: 1.0,
-        layers: vec![layer; fields.count("n_layer")?],
+        layers: vec![layer; fields.num_layers(&["n_layer"])?],
         decoder: DecoderConfig::default(),
     })
 }

@@ -11,6 +11,8 @@ use crate::{Error, Result};
 pub(crate) struct Fields {
     path: PathBuf,
     value: Value,
+    /// Tensors of the weights that the fields describe, where there are any.
+    num_tensors: usize,
 }
 
 impl Fields {
@@ -22,7 +24,17 @@ impl Fields {
         Ok(Self {
             path: path.to_path_buf(),
             value,
+            num_tensors: usize::MAX,
         })
+    }
+
+    /// The same, as the description of weights with so many tensors.
+    #[must_use]
+    pub(super) fn of_weights(self, num_tensors: usize) -> Self {
+        Self {
+            num_tensors,
+            ..self
+        }
     }
 
     /// Reads the file at `path` if there is one.
@@ -50,6 +62,7 @@ impl Fields {
         value.is_object().then(|| Self {
             path: self.path.clone(),
             value: value.clone(),
+            num_tensors: self.num_tensors,
         })
     }
 
@@ -65,11 +78,24 @@ impl Fields {
 
     /// The first present of several spellings of a count.
     pub(crate) fn count_of(&self, names: &[&str]) -> Result<usize> {
-        let name = names
-            .iter()
-            .find(|name| self.get(name).is_some())
-            .unwrap_or(&names[0]);
-        self.count(name)
+        self.count(self.spelling(names))
+    }
+
+    fn spelling<'a>(&self, names: &[&'a str]) -> &'a str {
+        let present = names.iter().find(|name| self.get(name).is_some());
+        present.unwrap_or(&names[0])
+    }
+
+    /// How many layers there are, by the first present of several spellings. Every layer has tensors
+    /// of its own, so a number beyond theirs is refused before memory is taken for each.
+    pub(crate) fn num_layers(&self, names: &[&str]) -> Result<usize> {
+        let name = self.spelling(names);
+        let layers = self.count(name)?;
+        if layers <= self.num_tensors {
+            return Ok(layers);
+        }
+        let expected = format!("at most {}, the tensors of the weights", self.num_tensors);
+        Err(self.wrong(name, &expected))
     }
 
     /// A positive integer.

@@ -84,6 +84,21 @@ fn token_table(weights: &Weights, hidden_size: usize) -> Result<usize> {
     Ok(tensor.rows())
 }
 
+/// Every block has tensors of its own: a number beyond theirs is refused before memory is taken for
+/// each.
+fn num_layers(keys: &Keys<'_>, weights: &Weights) -> Result<usize> {
+    let (layers, most) = (keys.count("block_count")?, weights.names().count());
+    if layers <= most {
+        return Ok(layers);
+    }
+    let expected = format!("at most {most}, the tensors of the file");
+    Err(Error::unsupported(
+        keys.key("block_count"),
+        layers.to_string(),
+        expected,
+    ))
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a head's width")]
 pub(super) fn common(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
     let hidden_size = keys.count("embedding_length")?;
@@ -153,7 +168,7 @@ pub(super) fn common(keys: &Keys<'_>, weights: &Weights) -> Result<Config> {
                 reach: Reach::ALL,
                 rope_theta: None
             };
-            keys.count("block_count")?
+            num_layers(keys, weights)?
         ],
     })
 }

