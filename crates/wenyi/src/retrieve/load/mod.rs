@@ -175,10 +175,12 @@ pub(crate) fn decode_hashed(
         (extracted.kind, extracted.draft) = (Kind::Html, html_draft(&text));
         extracted.source = SourceMap::new(&text, extracted.offset, extracted.draft.points.clone());
     }
-    if extracted.draft.text.trim().is_empty() {
-        return Err(SkipReason::Empty);
+    let mut draft = extracted.draft;
+    if draft.text.trim().is_empty() {
+        // What has no text because it could not be read is not empty.
+        draft.gaps.truncate(1);
+        return Err(draft.gaps.pop().unwrap_or(SkipReason::Empty));
     }
-    let draft = extracted.draft;
     Ok(Document {
         path: file.path.clone(),
         kind: extracted.kind,

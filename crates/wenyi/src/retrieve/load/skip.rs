@@ -105,6 +105,11 @@ pub enum SkipReason {
         /// The bound, in bytes or parts.
         limit: u64,
     },
+    /// A part that is not read; the rest was.
+    Unread {
+        /// What it is, and what to do about it if there is something.
+        what: String,
+    },
     /// An attachment could not be read; the mail was.
     Attachment {
         /// Its name.
@@ -134,6 +139,7 @@ impl SkipReason {
             | Self::Broken { .. }
             | Self::Scanned { .. }
             | Self::TooMuch { .. }
+            | Self::Unread { .. }
             | Self::Attachment { .. } => true,
         }
     }
@@ -159,6 +165,7 @@ impl SkipReason {
             | Self::SameFile { .. }
             | Self::NotAFile
             | Self::Empty
+            | Self::Unread { .. }
             | Self::OtherKind { .. } => return None,
         })
     }
@@ -205,6 +212,7 @@ impl fmt::Display for SkipReason {
                 )
             }
             Self::TooMuch { limit } => write!(f, "more than {limit} bytes when unpacked"),
+            Self::Unread { what } => write!(f, "not read: {what}"),
             Self::Attachment { name, reason } => write!(f, "its attachment `{name}`: {reason}"),
         }
     }
