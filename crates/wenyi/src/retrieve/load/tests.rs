@@ -284,5 +284,6 @@ fn a_page_shows_what_a_reader_sees() {
 mod formats;
 mod office;
 mod pdf;
+mod pages;
 mod hostile;
 mod mutated;
