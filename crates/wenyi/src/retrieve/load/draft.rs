@@ -23,6 +23,8 @@ pub(super) struct Draft {
     pub(super) points: Vec<(usize, usize)>,
     /// What of the file could not be read, though the rest was; see [`Draft::gap`].
     pub(super) gaps: Vec<SkipReason>,
+    /// The title that the file tells, if that is not its first heading.
+    pub(super) title: Option<String>,
     /// Line feeds in `text`.
     pub(super) num_breaks: u64,
     /// True if the next row or item begins a block of its own.
