@@ -8,15 +8,20 @@ const SEPARATORS: [char; 4] = [',', '\t', ';', '|'];
 
 /// The records of `text`, a line of a table each.
 pub(super) fn read(text: &str) -> Result<Draft, SkipReason> {
-    let separator = separator_of(text);
+    let (separator, mut at) = match told_separator(text) {
+        Some((separator, end)) => (separator, end),
+        None => (separator_of(text), 0),
+    };
     let mut draft = Draft::default();
     let mut table = Table::new(1);
-    let mut at = 0;
     while at < text.len() {
         let (cells, end) = record(text, at, separator);
         if cells.iter().any(|cell| !cell.trim().is_empty()) {
             let mut begin = 0;
-            table.row(&mut draft, &cells, |draft| begin = draft.text.len());
+            let next = table.is_at_start().then(|| record(text, end, separator).0);
+            table.row(&mut draft, &cells, next.as_deref(), |draft| {
+                begin = draft.text.len();
+            });
             // The line or blank line before the record belongs to what was before.
             let written = draft.text.len();
             let start =
@@ -30,6 +35,18 @@ pub(super) fn read(text: &str) -> Result<Draft, SkipReason> {
         at = end;
     }
     Ok(draft)
+}
+
+/// The separator of a first line `sep=;`, which spreadsheets write for each other, and its end.
+fn told_separator(text: &str) -> Option<(char, usize)> {
+    let end = text.find('\n').map_or(text.len(), |end| end + 1);
+    let line = text[..end].trim_end_matches(['\r', '\n']).trim_matches('"');
+    let told = line.get(..4).filter(|key| key.eq_ignore_ascii_case("sep="));
+    let mut told = told.map(|_| line[4..].chars())?;
+    match (told.next(), told.next()) {
+        (Some(separator), None) => Some((separator, end)),
+        _ => None,
+    }
 }
 
 /// The separator that cuts the first lines into the most columns, alike in each.
@@ -93,6 +110,15 @@ fn closes(rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_tells_the_separator_is_no_record() {
+        let text = "sep=;\r\nregion;2023;2024\r\nnorth, west;1;2\r\n";
+        let draft = read(text).unwrap();
+        assert_eq!(draft.text, "region | 2023 | 2024\n\nnorth, west | 1 | 2");
+        let source = super::super::SourceMap::new(text, 0, draft.points.clone());
+        assert_eq!(source.lines(&(0..6)), (2, 2));
+    }
 
     #[test]
     fn quotes_separators_and_line_breaks() {

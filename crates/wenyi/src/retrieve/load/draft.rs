@@ -9,6 +9,9 @@ use super::places::{Places, Unit};
 /// Text taken from one file beyond which it is refused: a library of books, or a bomb.
 const MOST_TEXT: usize = 256 << 20;
 
+/// Gaps of one file that are told; a file with more is damaged as a whole.
+const MOST_GAPS: usize = 100;
+
 /// A document as it grows. Blocks are a blank line apart; rows of a table and items of a list
 /// stand on lines of one block.
 #[derive(Debug, Default)]
@@ -18,8 +21,10 @@ pub(super) struct Draft {
     pub(super) places: Option<Places>,
     /// `(text, source)` as in [`super::SourceMap`], for files that have lines of their own.
     pub(super) points: Vec<(usize, usize)>,
-    /// What of the file could not be read, though the rest was.
+    /// What of the file could not be read, though the rest was; see [`Draft::gap`].
     pub(super) gaps: Vec<SkipReason>,
+    /// The title that the file tells, if that is not its first heading.
+    pub(super) title: Option<String>,
     /// Line feeds in `text`.
     pub(super) num_breaks: u64,
     /// True if the next row or item begins a block of its own.
@@ -64,7 +69,12 @@ impl Draft {
 
     /// An item of a list; `depth` from 0.
     pub(super) fn item(&mut self, depth: usize, text: &str) {
-        let line = format!("{}- {}", "  ".repeat(depth.min(8)), collapsed(text));
+        self.marked_item(depth, "-", text);
+    }
+
+    /// An item with a number, or another mark, of its own.
+    pub(super) fn marked_item(&mut self, depth: usize, mark: &str, text: &str) {
+        let line = format!("{}{mark} {}", "  ".repeat(depth.min(8)), collapsed(text));
         self.line(BlockKind::List, &line);
     }
 
@@ -102,7 +112,9 @@ impl Draft {
     /// Puts what another loader wrote behind this, its headings `deeper` levels down.
     pub(super) fn append(&mut self, other: &Self, deeper: u8) {
         self.append_blocks(&other.text, &other.blocks, deeper);
-        self.gaps.extend(other.gaps.iter().cloned());
+        for reason in &other.gaps {
+            self.gap(reason.clone());
+        }
     }
 
     fn append_blocks(&mut self, text: &str, blocks: &[Block], deeper: u8) {
@@ -116,6 +128,42 @@ impl Draft {
                 kind => kind.clone(),
             };
             self.block(kind, text);
+        }
+    }
+
+    /// Notes that a part of the file could not be read.
+    pub(super) fn gap(&mut self, reason: SkipReason) {
+        if self.gaps.len() < MOST_GAPS {
+            self.gaps.push(reason);
+        }
+    }
+
+    /// What was read of the part called `name`; nothing if it is damaged, which is noted.
+    ///
+    /// # Errors
+    ///
+    /// What concerns the whole file: a password, or more than any file may hold.
+    pub(super) fn part<T>(
+        &mut self,
+        name: &str,
+        read: Result<T, SkipReason>,
+    ) -> Result<Option<T>, SkipReason> {
+        match read {
+            Ok(part) => Ok(Some(part)),
+            Err(reason @ (SkipReason::Encrypted | SkipReason::TooMuch { .. })) => Err(reason),
+            Err(SkipReason::Broken { message }) if message.contains(name) => {
+                self.gap(SkipReason::Broken { message });
+                Ok(None)
+            }
+            Err(reason) => {
+                let message = match reason {
+                    SkipReason::Broken { message } => message,
+                    other => other.to_string(),
+                };
+                let message = format!("its part `{name}`: {message}");
+                self.gap(SkipReason::Broken { message });
+                Ok(None)
+            }
         }
     }
 

@@ -33,16 +33,18 @@ pub(super) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
     let mut draft = Draft::default();
     draft.heading(1, &book.title);
     for (number, chapter) in (1..).zip(&book.chapters) {
-        if !package.has(chapter) {
-            draft.gaps.push(SkipReason::Broken {
-                message: format!("its part `{chapter}` is missing"),
-            });
-            continue;
+        let page = package
+            .part(chapter)
+            .and_then(|bytes| decode::decode(bytes, true));
+        if let Some(page) = draft.part(chapter, page)? {
+            draft.place(Unit::Chapter, number, None);
+            draft.append_page(&html::visible_text(&page.text), 1);
         }
-        let text = decode::decode(package.part(chapter)?, true)?.text;
-        draft.place(Unit::Chapter, number, None);
-        draft.append_page(&html::visible_text(&text), 1);
         draft.expect_room()?;
+    }
+    if book.chapters.is_empty() {
+        let message = "it names no chapters".to_owned();
+        return Err(SkipReason::Broken { message });
     }
     Ok(draft)
 }
@@ -79,11 +81,9 @@ impl Book {
             }
             Ok(())
         })?;
-        book.chapters = spine
-            .iter()
-            .filter_map(|id| parts.get(id))
-            .cloned()
-            .collect();
+        // One that the manifest does not name is looked up by its id, and missed.
+        let part = |id: String| parts.get(&id).cloned().unwrap_or(id);
+        book.chapters = spine.into_iter().map(part).collect();
         Ok(book)
     }
 }

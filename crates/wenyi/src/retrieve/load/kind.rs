@@ -65,6 +65,34 @@ const EXTENSIONS: &[(Kind, &[&str])] = &[
     ),
 ];
 
+/// The kinds that a MIME type tells; every other `text/…` is text.
+const MIME_TYPES: &[(&str, Kind)] = &[
+    ("text/markdown", Kind::Markdown),
+    ("text/html", Kind::Html),
+    ("application/xhtml+xml", Kind::Html),
+    ("text/csv", Kind::Csv),
+    ("text/tab-separated-values", Kind::Csv),
+    ("application/pdf", Kind::Pdf),
+    (
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        Kind::Docx,
+    ),
+    (
+        "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        Kind::Pptx,
+    ),
+    (
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        Kind::Xlsx,
+    ),
+    ("application/epub+zip", Kind::Epub),
+    ("message/rfc822", Kind::Eml),
+    ("application/jsonl", Kind::Jsonl),
+    ("application/x-ndjson", Kind::Jsonl),
+    ("application/json", Kind::Text),
+    ("application/xml", Kind::Text),
+];
+
 impl Kind {
     /// The kind that a file's name tells, if it tells one that is read here.
     #[must_use]
@@ -74,6 +102,14 @@ impl Kind {
             .iter()
             .find(|(_, extensions)| extensions.contains(&extension.as_str()));
         found.map(|&(kind, _)| kind)
+    }
+
+    /// The kind that a MIME type tells, if it tells one that is read here.
+    pub(super) fn from_mime(mime: &str) -> Option<Self> {
+        let mime = mime.to_ascii_lowercase();
+        let known = MIME_TYPES.iter().find(|(name, _)| *name == mime);
+        let text = || mime.starts_with("text/").then_some(Self::Text);
+        known.map(|&(_, kind)| kind).or_else(text)
     }
 
     /// The kind of content whose name does not tell, by its first bytes; `None` for text.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mail_parser::{Address, Message, MessageParser, MimeHeaders};
+use mail_parser::{Address, Message, MessageParser, MessagePart, MimeHeaders};
 
 use super::draft::Draft;
 use super::{Kind, SkipReason, extract, guard, html};
@@ -43,21 +43,20 @@ fn write(message: &Message<'_>, draft: &mut Draft, depth: usize) -> Result<(), S
     }
     draft.paragraph(&headers.join("\n"));
     write_body(message, draft);
-    for part in message.attachments() {
+    for (number, part) in (1..).zip(message.attachments()) {
         draft.expect_room()?;
-        if let Some(inner) = part.message() {
-            if depth < MOST_DEPTH {
+        match part.message() {
+            Some(inner) if depth < MOST_DEPTH => {
                 let mut attached = Draft::default();
                 write(inner, &mut attached, depth + 1)?;
                 draft.append(&attached, 1);
             }
-            continue;
+            Some(inner) => {
+                let name = inner.subject().unwrap_or_default().to_owned();
+                draft.gap(too_deep(name));
+            }
+            None => attach(draft, &Attachment::of(part, number), depth),
         }
-        let Some(name) = part.attachment_name() else {
-            continue;
-        };
-        draft.heading(2, name);
-        attach(draft, name, part.contents(), depth);
     }
     Ok(())
 }
@@ -98,19 +97,78 @@ fn paragraphs(text: &str) -> Vec<String> {
     paragraphs
 }
 
+/// A file that came with a mail.
+struct Attachment<'a> {
+    name: String,
+    /// What its name tells, else its MIME type, else its first bytes.
+    kind: Option<Kind>,
+    /// A picture of the text, such as a signature's logo, and not a file for the reader.
+    is_of_body: bool,
+    bytes: &'a [u8],
+}
+
+impl<'a> Attachment<'a> {
+    /// The attachment `part`, which is the `number`-th.
+    fn of(part: &'a MessagePart<'_>, number: usize) -> Self {
+        let bytes = part.contents();
+        let mime = part.content_type().map(|mime| match mime.subtype() {
+            Some(subtype) => format!("{}/{subtype}", mime.ctype()),
+            None => mime.ctype().to_owned(),
+        });
+        let mime = mime.unwrap_or_default().to_ascii_lowercase();
+        let name = part.attachment_name();
+        let kind = name.and_then(|name| Kind::from_path(Path::new(name)));
+        let is_attached = part
+            .content_disposition()
+            .is_some_and(|disposition| disposition.ctype().eq_ignore_ascii_case("attachment"));
+        Self {
+            name: name.map_or_else(|| format!("Attachment {number}"), str::to_owned),
+            kind: kind
+                .or_else(|| Kind::from_mime(&mime))
+                .or_else(|| Kind::from_magic(bytes)),
+            is_of_body: !is_attached && mime.starts_with("image/"),
+            bytes,
+        }
+    }
+
+    fn gap(&self, reason: SkipReason) -> SkipReason {
+        SkipReason::Attachment {
+            name: self.name.clone(),
+            reason: Box::new(reason),
+        }
+    }
+}
+
 /// Reads an attachment as the file that it is, if it is one that is read here.
-fn attach(draft: &mut Draft, name: &str, bytes: &[u8], depth: usize) {
-    let kind = Kind::from_path(Path::new(name));
-    let Some(kind) = kind.filter(|_| depth < MOST_DEPTH) else {
+fn attach(draft: &mut Draft, attachment: &Attachment<'_>, depth: usize) {
+    if attachment.is_of_body {
+        return;
+    }
+    draft.heading(2, &attachment.name);
+    let Some(kind) = attachment.kind else {
+        let extension = Path::new(&attachment.name).extension();
+        let extension = extension.and_then(|extension| extension.to_str());
+        draft.gap(attachment.gap(SkipReason::OtherKind {
+            extension: extension.unwrap_or_default().to_ascii_lowercase(),
+        }));
         return;
     };
-    match extract(kind, bytes.to_vec(), depth + 1) {
+    if depth >= MOST_DEPTH {
+        draft.gap(too_deep(attachment.name.clone()));
+        return;
+    }
+    match extract(kind, attachment.bytes.to_vec(), depth + 1) {
         Ok(attached) => draft.append(&attached.draft, 2),
         Err(SkipReason::Empty) => {}
-        Err(reason) => draft.gaps.push(SkipReason::Attachment {
-            name: name.to_owned(),
-            reason: Box::new(reason),
-        }),
+        Err(reason) => draft.gap(attachment.gap(reason)),
+    }
+}
+
+fn too_deep(name: String) -> SkipReason {
+    let what = format!("it is within more than {MOST_DEPTH} mails");
+    SkipReason::Attachment {
+        name,
+        reason: Box::new(SkipReason::Unread { what }),
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Document {
     pub hash: String,
     /// Headings, paragraphs, lists, tables and code, in order, spans into `text`.
     pub(crate) blocks: Vec<Block>,
+    /// The title that the file tells beside its text.
+    title: Option<String>,
     /// From spans of `text` to spans and lines of the file; to `text` itself for files that have
     /// no lines, such as PDF.
     pub source: SourceMap,
@@ -116,15 +118,19 @@ impl Document {
             bytes,
             hash,
             blocks: extracted.draft.blocks,
+            title: extracted.draft.title,
             source: extracted.source,
             places: extracted.draft.places,
             gaps: extracted.draft.gaps,
         }
     }
 
-    /// The document's first heading, if it has one.
+    /// The title that the document tells, else its first heading, if it has one.
     #[must_use]
     pub fn title(&self) -> Option<&str> {
+        if self.title.is_some() {
+            return self.title.as_deref();
+        }
         self.blocks.iter().find_map(|block| match &block.kind {
             BlockKind::Heading { title, .. } => Some(title.trim()),
             _ => None,
@@ -175,10 +181,12 @@ pub(crate) fn decode_hashed(
         (extracted.kind, extracted.draft) = (Kind::Html, html_draft(&text));
         extracted.source = SourceMap::new(&text, extracted.offset, extracted.draft.points.clone());
     }
-    if extracted.draft.text.trim().is_empty() {
-        return Err(SkipReason::Empty);
+    let mut draft = extracted.draft;
+    if draft.text.trim().is_empty() {
+        // What has no text because it could not be read is not empty.
+        draft.gaps.truncate(1);
+        return Err(draft.gaps.pop().unwrap_or(SkipReason::Empty));
     }
-    let draft = extracted.draft;
     Ok(Document {
         path: file.path.clone(),
         kind: extracted.kind,
@@ -187,6 +195,7 @@ pub(crate) fn decode_hashed(
         bytes: size,
         hash,
         blocks: draft.blocks,
+        title: draft.title,
         source: extracted.source,
         places: draft.places,
         gaps: draft.gaps,
@@ -279,11 +288,12 @@ fn plain_text(kind: Kind, decoded: Decoded) -> Extracted {
 }
 
 fn html_draft(text: &str) -> Draft {
-    let page = html::visible_text(text);
+    let page = html::document(text);
     Draft {
         text: page.text,
         blocks: page.blocks,
         points: page.points,
+        title: page.title,
         ..Draft::default()
     }
 }
@@ -313,7 +323,7 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, SkipReason>
 
 /// True if a reader of the HTML in `markup` sees any text.
 pub(crate) fn shows_text(markup: &str) -> bool {
-    !html::visible_text(markup).text.trim().is_empty()
+    html::shows_text(markup)
 }
 
 /// Lower-case hex SHA-256.

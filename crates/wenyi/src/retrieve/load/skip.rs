@@ -113,6 +113,11 @@ pub enum SkipReason {
         /// The bound, in bytes or parts.
         limit: u64,
     },
+    /// A part that is not read; the rest was.
+    Unread {
+        /// What it is, and what to do about it if there is something.
+        what: String,
+    },
     /// An attachment could not be read; the mail was.
     Attachment {
         /// Its name.
@@ -142,6 +147,7 @@ impl SkipReason {
             | Self::Broken { .. }
             | Self::Scanned { .. }
             | Self::TooMuch { .. }
+            | Self::Unread { .. }
             | Self::Attachment { .. } => true,
         }
     }
@@ -167,6 +173,7 @@ impl SkipReason {
             | Self::SameFile { .. }
             | Self::NotAFile
             | Self::Empty
+            | Self::Unread { .. }
             | Self::OtherKind { .. } => return None,
         })
     }
@@ -213,6 +220,7 @@ impl fmt::Display for SkipReason {
                 )
             }
             Self::TooMuch { limit } => write!(f, "more than {limit} bytes when unpacked"),
+            Self::Unread { what } => write!(f, "not read: {what}"),
             Self::Attachment { name, reason } => write!(f, "its attachment `{name}`: {reason}"),
         }
     }

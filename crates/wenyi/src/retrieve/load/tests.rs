@@ -282,6 +282,9 @@ fn a_page_shows_what_a_reader_sees() {
 }
 
 mod formats;
+mod html;
+mod office;
 mod pdf;
+mod pages;
 mod hostile;
 mod mutated;

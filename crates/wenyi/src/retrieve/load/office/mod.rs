@@ -2,6 +2,7 @@
 
 pub(super) mod package;
 pub(super) mod xml;
+mod chart;
 pub(super) mod docx;
 pub(super) mod pptx;
 pub(super) mod xlsx;

@@ -1,7 +1,8 @@
-//! Presentations: slide by slide, the title first, then texts and tables, then the notes.
+//! Presentations: slide by slide, the title first, then texts and tables, then charts and the notes.
 
 use std::collections::HashMap;
 
+use super::chart::Chart;
 use super::package::Package;
 use super::xml::{self, Node};
 use crate::retrieve::load::SkipReason;
@@ -23,35 +24,65 @@ pub(in crate::retrieve::load) fn read(bytes: &[u8]) -> Result<Draft, SkipReason>
         if let Node::Open(tag) = node
             && tag.name() == "sldId"
         {
-            slides.extend(relation_id(&tag).and_then(|id| targets.get(&id)).cloned());
+            slides.push(relation_id(&tag).and_then(|id| targets.get(&id)).cloned());
         }
         Ok(())
     })?;
     let mut draft = Draft::default();
     for (number, slide) in (1..).zip(slides) {
-        draft.place(Unit::Slide, number, None);
-        let shapes = shapes(&package.xml(&slide)?)?;
-        write(&mut draft, number, shapes);
-        for relation in package.relations(&slide) {
-            match relation.kind.as_str() {
-                "notesSlide" => {
-                    let notes = self::shapes(&package.xml(&relation.target)?)?;
-                    for shape in notes.into_iter().filter(|shape| shape.kind == "body") {
-                        shape.write(&mut draft);
-                    }
-                }
-                // The texts of a diagram stand in a part of their own.
-                "diagramData" => {
-                    for shape in self::shapes(&package.xml(&relation.target)?)? {
-                        shape.write(&mut draft);
-                    }
-                }
-                _ => {}
-            }
-        }
+        let Some(slide) = slide else {
+            let message = format!("its slide {number} is missing");
+            draft.gap(SkipReason::Broken { message });
+            continue;
+        };
+        read_slide(&mut package, &mut draft, number, &slide)?;
         draft.expect_room()?;
     }
     Ok(draft)
+}
+
+fn read_slide(
+    package: &mut Package<'_>,
+    draft: &mut Draft,
+    number: u64,
+    slide: &str,
+) -> Result<(), SkipReason> {
+    draft.place(Unit::Slide, number, None);
+    let relations = package.relations(slide);
+    let shapes = package.xml(slide).and_then(|xml| shapes(&xml));
+    let shapes = draft.part(slide, shapes)?.unwrap_or_default();
+    // What belongs to a slide without words of its own stands below a heading all the same.
+    let has_more = relations
+        .iter()
+        .any(|relation| matches!(relation.kind.as_str(), "chart" | "diagramData"));
+    write(draft, number, shapes, has_more);
+    for relation in relations {
+        let part = relation.target.as_str();
+        match relation.kind.as_str() {
+            "notesSlide" => {
+                let notes = package.xml(part).and_then(|xml| self::shapes(&xml));
+                let notes = draft.part(part, notes)?.unwrap_or_default();
+                for shape in notes.into_iter().filter(|shape| shape.kind == "body") {
+                    shape.write(draft);
+                }
+            }
+            // The texts of a diagram stand in a part of their own.
+            "diagramData" => {
+                let texts = package.xml(part).and_then(|xml| self::shapes(&xml));
+                for shape in draft.part(part, texts)?.unwrap_or_default() {
+                    shape.write(draft);
+                }
+            }
+            "chart" => {
+                let chart = package.xml(part).and_then(|xml| Chart::read(&xml));
+                if let Some(chart) = draft.part(part, chart)? {
+                    chart.write(draft);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// `r:id`, not the `id` beside it.
@@ -59,15 +90,15 @@ fn relation_id(tag: &xml::Tag<'_>) -> Option<String> {
     tag.prefixed_attribute("id")
 }
 
-fn write(draft: &mut Draft, number: u64, shapes: Vec<Shape>) {
+fn write(draft: &mut Draft, number: u64, shapes: Vec<Shape>, has_more: bool) {
     let is_title = |shape: &Shape| matches!(shape.kind.as_str(), "title" | "ctrTitle");
     let title = shapes.iter().find(|shape| is_title(shape));
     let title = title
         .map(Shape::text)
         .filter(|title| !title.trim().is_empty());
     // A slide without a title is a section of its own all the same.
-    let title = title.unwrap_or_else(|| format!("{number}"));
-    if shapes.iter().any(|shape| !shape.text().trim().is_empty()) {
+    let title = title.unwrap_or_else(|| format!("Slide {number}"));
+    if has_more || shapes.iter().any(|shape| !shape.text().trim().is_empty()) {
         draft.heading(1, &title);
     }
     for shape in shapes.iter().filter(|shape| !is_title(shape)) {

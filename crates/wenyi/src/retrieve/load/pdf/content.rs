@@ -6,6 +6,7 @@ use std::rc::Rc;
 use lopdf::content::Content;
 use lopdf::{Dictionary, Document, Object, ObjectId};
 
+use super::annotations;
 use super::font::Font;
 
 /// Bytes of one page's content when unpacked.
@@ -51,6 +52,10 @@ pub(super) struct PageContent {
     /// Characters whose fonts do not tell what they are.
     pub(super) num_unknown: usize,
     pub(super) num_images: usize,
+    /// Pieces of drawn outlines; some programs turn letters into such.
+    pub(super) num_segments: usize,
+    /// What readers noted on the page, beside its text.
+    pub(super) notes: Vec<String>,
 }
 
 /// What pages share.
@@ -93,6 +98,7 @@ pub(super) fn read(document: &Document, page: ObjectId, shared: &mut Shared) -> 
         Ok(content) => reader.run(&content, &resources, Matrix::IDENTITY, 0),
         Err(_) => reader.shared.left_out = true,
     }
+    annotations::read(document, page, &mut reader.out);
     reader.out
 }
 
@@ -205,6 +211,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 "BI" => self.out.num_images += 1,
+                "l" | "c" | "v" | "y" => self.out.num_segments += 1,
                 "Tf" => self.set_font(operands, resources, &mut state),
                 _ if marks.contains(&true) => {
                     // Its place still moves the cursor, but nobody reads it.

@@ -4,20 +4,25 @@
 //! is worked out here, since Chinese files need their maps and every citation needs its page.
 
 mod encryption;
+mod annotations;
 mod cmap;
+mod columns;
 mod content;
+mod edges;
 mod font;
 mod lines;
 mod paragraphs;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use lopdf::{Document, Object, ObjectId};
 
 use self::content::Shared;
+use self::edges::remove_repeated;
 use self::lines::Line;
 use self::paragraphs::Style;
 use super::draft::Draft;
+use super::places::Unit;
 use super::{SkipReason, guard};
 
 /// Pages of one file.
@@ -25,6 +30,10 @@ const MOST_PAGES: usize = 50_000;
 
 /// Lines of all pages: 20,000 pages of 50.
 const MOST_LINES: usize = 1_000_000;
+
+/// Pieces of outlines from which on a page without text is a picture: a frame or a rule has some
+/// four, one letter some ten.
+const FEWEST_SEGMENTS: usize = 30;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
     guard::against_panics(|| {
@@ -35,51 +44,75 @@ pub(super) fn read(bytes: &[u8]) -> Result<Draft, SkipReason> {
             return Err(SkipReason::Broken { message });
         }
         let num_pages = ids.len() as u64;
+        let mut pages = Pages::read(&document, ids);
+        remove_repeated(&mut pages.lines, num_pages);
+        let style = Style::of(&pages.lines);
+        let mut draft = Draft::default();
+        for (number, lines) in &pages.lines {
+            paragraphs::write(&mut draft, *number, lines, &style);
+            for note in pages.notes.remove(number).into_iter().flatten() {
+                draft.place(Unit::Page, *number, None);
+                draft.paragraph(&note);
+            }
+            draft.expect_room()?;
+        }
+        let missing = missing_pages(&document, num_pages);
+        let beyond = pages.left_out.then_some(SkipReason::TooMuch {
+            limit: content::MOST_OF_ALL as u64,
+        });
+        let scanned = (!pages.pictures.is_empty()).then_some(SkipReason::Scanned {
+            pages: pages.pictures,
+            num_pages,
+        });
+        draft
+            .gaps
+            .extend(missing.into_iter().chain(beyond).chain(scanned));
+        Ok(draft)
+    })
+}
+
+/// What the pages show.
+#[derive(Default)]
+struct Pages {
+    /// The lines of the pages that have any.
+    lines: Vec<(u64, Vec<Line>)>,
+    /// What readers noted on a page.
+    notes: HashMap<u64, Vec<String>>,
+    /// Pages without text that show something.
+    pictures: Vec<u64>,
+    /// True if there is more than can be read.
+    left_out: bool,
+}
+
+impl Pages {
+    fn read(document: &Document, ids: Vec<ObjectId>) -> Self {
         let mut shared = Shared::new();
-        let (mut pages, mut without) = (Vec::new(), Vec::new());
+        let mut pages = Self::default();
         let mut num_lines = 0;
         for (number, id) in (1..).zip(ids) {
-            let content = content::read(&document, id, &mut shared);
+            let content = content::read(document, id, &mut shared);
             let known: usize = content.pieces.iter().map(|piece| piece.text.len()).sum();
+            let is_drawn = content.num_images > 0 || content.num_segments >= FEWEST_SEGMENTS;
             // A picture with a page number is a scan, too.
-            let is_scan = content.num_images > 0 && known < 10;
-            if is_scan || (content.num_unknown > 20 && content.num_unknown > known) {
-                without.push(number);
-            } else if known > 0 {
+            let is_picture = (is_drawn && known < 10)
+                || (content.num_unknown > 20 && content.num_unknown > known);
+            if is_picture {
+                pages.pictures.push(number);
+            }
+            if (known > 0 && !is_picture) || !content.notes.is_empty() {
                 let lines = lines::lines(&content.pieces);
                 num_lines += lines.len();
-                pages.push((number, lines));
+                pages.lines.push((number, lines));
+                pages.notes.insert(number, content.notes);
             }
             if shared.room == 0 || num_lines > MOST_LINES {
                 shared.left_out = true;
                 break;
             }
         }
-        remove_repeated(&mut pages);
-        let style = Style::of(&pages);
-        let mut draft = Draft::default();
-        for (number, lines) in &pages {
-            paragraphs::write(&mut draft, *number, lines, &style);
-            draft.expect_room()?;
-        }
-        let missing = missing_pages(&document, num_pages);
-        let beyond = shared.left_out.then_some(SkipReason::TooMuch {
-            limit: content::MOST_OF_ALL as u64,
-        });
-        for reason in missing.into_iter().chain(beyond) {
-            if draft.text.trim().is_empty() {
-                return Err(reason);
-            }
-            draft.gaps.push(reason);
-        }
-        let scanned = |pages| SkipReason::Scanned { pages, num_pages };
-        match without.is_empty() {
-            false if draft.text.trim().is_empty() => return Err(scanned(without)),
-            false => draft.gaps.push(scanned(without)),
-            true => {}
-        }
-        Ok(draft)
-    })
+        pages.left_out = shared.left_out;
+        pages
+    }
 }
 
 /// Says so if pages that the file speaks of are not in it, as in one whose end is cut off.
@@ -112,51 +145,4 @@ fn missing_pages(document: &Document, num_found: u64) -> Option<SkipReason> {
             num_pages - num_whole
         ),
     })
-}
-
-/// Pages from which on a line at the edge of several is their header or footer.
-const FEWEST_REPEATS: usize = 3;
-
-/// Lines at the top and the bottom of a page that are looked at.
-const EDGE: usize = 3;
-
-/// Removes headers, footers and page numbers: what stands at the edge of many pages in the same
-/// words, numbers aside.
-fn remove_repeated(pages: &mut [(u64, Vec<Line>)]) {
-    let mut places: HashMap<(String, i32), HashSet<u64>> = HashMap::new();
-    for (number, lines) in pages.iter() {
-        for line in edges(lines) {
-            places.entry(key(line)).or_default().insert(*number);
-        }
-    }
-    let enough = FEWEST_REPEATS.max(pages.len() / 4);
-    for (_, lines) in pages.iter_mut() {
-        let repeated: HashSet<(String, i32)> = edges(lines)
-            .map(key)
-            .filter(|key| places.get(key).is_some_and(|pages| pages.len() >= enough))
-            .collect();
-        lines.retain(|line| !repeated.contains(&key(line)));
-    }
-}
-
-/// The lines nearest to the top and to the bottom, wherever the file writes them.
-fn edges(lines: &[Line]) -> impl Iterator<Item = &Line> {
-    let mut order: Vec<&Line> = lines.iter().collect();
-    order.sort_by(|a, b| a.y.total_cmp(&b.y));
-    let length = order.len();
-    order
-        .into_iter()
-        .enumerate()
-        .filter(move |(index, _)| *index < EDGE || index + EDGE >= length)
-        .map(|(_, line)| line)
-}
-
-/// A line's words without its numbers, and its height to about half a line.
-fn key(line: &Line) -> (String, i32) {
-    let words = line
-        .text()
-        .chars()
-        .filter(|c| !c.is_numeric() && !c.is_whitespace())
-        .collect();
-    (words, (line.y / 6.0).round() as i32)
 }

@@ -1,5 +1,8 @@
 //! Lines to headings, paragraphs, tables and code, by their size, distance and indentation.
 
+use std::collections::HashSet;
+
+use super::columns;
 use super::lines::Line;
 use crate::retrieve::chunk::structure::BlockKind;
 use crate::retrieve::load::draft::{Draft, collapsed, joined};
@@ -12,7 +15,12 @@ pub(super) struct Style {
     headings: Vec<f32>,
     /// The distance of two lines of a paragraph, in font sizes.
     pitch: f32,
+    /// Words with a hyphen inside that stand on one line somewhere, in small letters.
+    compounds: HashSet<String>,
 }
+
+/// Words with a hyphen that are remembered; a long book has some thousand.
+const MOST_COMPOUNDS: usize = 100_000;
 
 /// Levels of headings that are told by their size.
 const MOST_LEVELS: usize = 5;
@@ -45,6 +53,10 @@ impl Style {
                 .map(|size| f32::from(size) / 2.0)
                 .collect(),
             pitch: pitch.clamp(1.0, 2.2),
+            compounds: lines()
+                .flat_map(|line| compounds(&line.text()))
+                .take(MOST_COMPOUNDS)
+                .collect(),
         }
     }
 
@@ -61,6 +73,15 @@ impl Style {
             .iter()
             .position(|&heading| (heading - size).abs() < 0.3);
         rank.map(|rank| u8::try_from(rank.min(MOST_LEVELS - 1) + 1).unwrap_or(1))
+    }
+
+    /// True if the document has the word that a hyphen at the end of `before` cuts on one line
+    /// elsewhere, hyphen and all, such as `human-readable`.
+    fn has_compound(&self, before: &str, after: &str) -> bool {
+        let first = before.rsplit(is_between_words).next().unwrap_or_default();
+        let second = after.split(is_between_words).next().unwrap_or_default();
+        let word = format!("{first}{second}").to_lowercase();
+        self.compounds.contains(&word)
     }
 
     /// The level of a heading that is bold and no larger than the text.
@@ -129,6 +150,10 @@ impl Writer<'_> {
             return end;
         }
         let rows = lines[at..].iter().take_while(|line| is_row(line)).count();
+        if let Some(columns) = columns::parted(&lines[at..at + rows]) {
+            self.columns(&columns);
+            return at + rows;
+        }
         if rows >= 2 {
             self.draft.close();
             for row in &lines[at..at + rows] {
@@ -145,7 +170,7 @@ impl Writer<'_> {
             self.heading(self.style.bold_level(), &lines[at..end]);
             return end;
         }
-        let text = flowed(&lines[at..end]);
+        let text = flowed(&lines[at..end], self.style);
         if first && self.goes_on(&text) {
             self.draft.go_on(Unit::Page, self.page, &text);
         } else {
@@ -155,9 +180,24 @@ impl Writer<'_> {
         end
     }
 
+    /// Writes one column behind the other.
+    fn columns(&mut self, columns: &[Vec<Line>]) {
+        let right = self.right;
+        for lines in columns {
+            self.right = lines.iter().map(Line::right).fold(0.0, f32::max);
+            let mut at = 0;
+            while at < lines.len() {
+                // A sentence may go on in the next column.
+                self.first |= at == 0;
+                at = self.block(lines, at);
+            }
+        }
+        self.right = right;
+    }
+
     fn heading(&mut self, level: u8, lines: &[Line]) {
         self.draft.place(Unit::Page, self.page, None);
-        self.draft.heading(level, &flowed(lines));
+        self.draft.heading(level, &flowed(lines, self.style));
     }
 
     /// How far lines alike follow each other within `distance` font sizes.
@@ -263,7 +303,7 @@ fn ends_sentence(text: &str) -> bool {
 }
 
 /// Lines as running text: words cut by a hyphen are whole again, ideographs stand together.
-fn flowed(lines: &[Line]) -> String {
+fn flowed(lines: &[Line], style: &Style) -> String {
     let mut text = String::new();
     for line in lines {
         let next = collapsed(&joined_cells(line));
@@ -271,7 +311,7 @@ fn flowed(lines: &[Line]) -> String {
         match (last, first) {
             (None, _) | (_, None) => {}
             (Some('-'), Some(first)) if first.is_lowercase() && is_word(&text) => {
-                if is_cut_word(&text) {
+                if is_cut_word(&text) && !style.has_compound(&text, &next) {
                     text.pop();
                 }
             }
@@ -289,6 +329,19 @@ fn joined_cells(line: &Line) -> String {
         return joined(&cells);
     }
     line.text()
+}
+
+fn is_between_words(c: char) -> bool {
+    !c.is_alphanumeric() && c != '-'
+}
+
+/// The words of a line that have a hyphen inside, in small letters.
+fn compounds(text: &str) -> Vec<String> {
+    let words = text.split(is_between_words);
+    words
+        .filter(|word| word.trim_matches('-').contains('-') && !word.ends_with('-'))
+        .map(str::to_lowercase)
+        .collect()
 }
 
 /// True for a letter before the hyphen.
