@@ -7,6 +7,7 @@
 mod table;
 mod name;
 mod http;
+mod access;
 mod endpoint;
 mod tokens;
 mod vectors;
