@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::secret::without_userinfo;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -82,12 +83,12 @@ pub struct ModelSettings {
     pub context_length: Option<usize>,
 }
 
-/// Shows which headers there are, and no value of any.
+/// Shows which headers there are and no value of any, and of the base URL neither name nor password.
 impl fmt::Debug for ProviderSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderSettings")
             .field("kind", &self.kind)
-            .field("base_url", &self.base_url)
+            .field("base_url", &self.base_url.as_deref().map(without_userinfo))
             .field("api_key_env", &self.api_key_env)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("models", &self.models)

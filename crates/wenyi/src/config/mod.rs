@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use file::{Defaults, ModelSettings, ProviderSettings};
 pub use secret::Secret;
+pub(crate) use secret::split_userinfo;
 
 /// Names the file to read instead of the nearest `wenyi.toml`.
 const FILE_VARIABLE: &str = "WENYI_CONFIG";

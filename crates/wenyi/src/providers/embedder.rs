@@ -12,7 +12,7 @@ use super::endpoint::{Endpoint, Service};
 use super::native::{NativeOptions, OutputType};
 use super::table::{EmbeddingFacts, ModelFacts};
 use super::tokens::Tokenizer;
-use super::vectors::{self, Batch, Wish};
+use super::vectors::{self, Batch, Bill, Wish};
 use super::{Error, ErrorKind, Result, cancel};
 use crate::config::ModelSettings;
 use crate::embed::{
@@ -77,10 +77,7 @@ impl RemoteEmbedder {
             .get(model)
             .cloned()
             .unwrap_or_default();
-        facts.max_tokens = settings
-            .max_tokens
-            .or(known.max_tokens)
-            .or(facts.max_tokens);
+        facts.max_tokens = endpoint.max_text_tokens(model);
         facts.max_request_tokens = settings.max_request_tokens.or(facts.max_request_tokens);
         let name = settings.tokenizer.as_ref().unwrap_or(&facts.tokenizer);
         let tokenizer = Tokenizer::named(name).ok_or_else(|| ErrorKind::Setting {
@@ -151,6 +148,7 @@ impl RemoteEmbedder {
             instruct: native.instruct.as_deref(),
         };
         let batch = self.request_all(&windows, &parts, asked)?;
+        let usage = charged(&windows, &batch.bills, usage);
         Ok((windows, batch, usage))
     }
 
@@ -428,6 +426,34 @@ fn parts(windows: &[Window<'_>], caps: &Caps) -> Vec<Range<usize>> {
     parts
 }
 
+/// `planned` with the provider's own counts in the place of ours: what it says of a request is spread
+/// over the request's windows by our counts, so that the sum is true to the token.
+fn charged(windows: &[Window<'_>], bills: &[Bill], planned: Vec<TokenUsage>) -> Vec<TokenUsage> {
+    let mut kept = vec![0; planned.len()];
+    let mut rest = windows;
+    for bill in bills {
+        let (ours, others) = rest.split_at(bill.texts.min(rest.len()));
+        rest = others;
+        let total: u128 = ours.iter().map(|window| window.tokens as u128).sum();
+        let told = bill.tokens.filter(|_| total > 0);
+        let share = |sum: u128| told.map_or(sum, |told| u128::from(told) * sum / total);
+        let mut sum = 0;
+        for window in ours {
+            let before = share(sum);
+            sum += window.tokens as u128;
+            let part = usize::try_from(share(sum) - before);
+            kept[window.text_index] += part.unwrap_or(usize::MAX / 2);
+        }
+    }
+    let charge = |(usage, kept): (TokenUsage, usize)| TokenUsage {
+        // What was cut off is known by our count alone.
+        seen: kept + (usage.seen - usage.kept),
+        kept,
+        ..usage
+    };
+    planned.into_iter().zip(kept).map(charge).collect()
+}
+
 /// The windows of each text averaged by their tokens; every vector of unit length.
 pub(super) fn combine(windows: &[Window<'_>], batch: &Batch, usage: Vec<TokenUsage>) -> Embeddings {
     let dimensions = batch.dimensions;
@@ -493,6 +519,36 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_the_provider_counts_is_spread_to_the_token() {
+        let window = |(text_index, tokens)| Window {
+            text: Cow::Borrowed("x"),
+            tokens,
+            text_index,
+        };
+        let windows: Vec<_> = [(0, 3), (1, 5), (1, 5), (2, 0)].map(window).into();
+        let usage = |seen, kept| TokenUsage {
+            seen,
+            kept,
+            windows: 1,
+        };
+        let planned = vec![usage(7, 3), usage(10, 10), usage(0, 0)];
+        let bills = |tokens| {
+            [
+                Bill { texts: 2, tokens },
+                Bill {
+                    texts: 2,
+                    tokens: None,
+                },
+            ]
+        };
+        let told = charged(&windows, &bills(Some(99)), planned.clone());
+        assert_eq!((told[0].kept, told[1].kept, told[2].kept), (37, 62 + 5, 0));
+        // A text that was cut is still one, and a whole one is whole.
+        assert_eq!((told[0].seen, told[1].seen), (37 + 4, 62 + 5));
+        assert_eq!(charged(&windows, &bills(None), planned.clone()), planned);
+    }
 
     proptest! {
         #[test]

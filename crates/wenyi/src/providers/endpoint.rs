@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::access;
 use super::http::{Answer, Client, Patience};
 use super::name::{known, normalised};
 use super::table::{self, ChatFacts, EmbeddingDialect, GENERIC, ProviderFacts, RerankDialect};
 use super::{Error, ErrorKind, Result};
-use crate::config::{Config, ProviderSettings, Secret};
+use crate::config::{Config, ProviderSettings, split_userinfo};
 
 /// What a provider is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,10 @@ struct Inner {
     name: String,
     facts: &'static ProviderFacts,
     settings: ProviderSettings,
+    /// Without name and password; these go into a header.
     base_url: String,
+    /// Where OpenAI's interface begins, if that was said apart from the base URL.
+    compatible_url: Option<String>,
     headers: Vec<(String, String)>,
     client: Client,
 }
@@ -87,8 +91,12 @@ impl Endpoint {
         let settings = settings.unwrap_or_default();
         let is_own = facts.name == name;
         let base_url = base_url(&name, facts, &settings, config, is_own)?;
-        let key = key(&name, facts, &settings, config, is_own)?;
-        let headers = headers(&name, &settings, key.as_ref())?;
+        let (base_url, userinfo) = split_userinfo(&base_url);
+        let compatible_url = compatible_url(facts, &settings, config, is_own)?;
+        let key = access::key(&name, facts, &settings, config, is_own)?;
+        let variables: &[_] = if is_own { &facts.header_variables } else { &[] };
+        let headers = access::headers(&name, &settings, key.as_ref(), userinfo)?
+            .with_variables(variables, config)?;
         let patience = Patience {
             silence: settings.timeout.map_or(patience.silence, seconds),
             attempts: settings
@@ -96,13 +104,14 @@ impl Endpoint {
                 .map_or(patience.attempts, |retries| retries + 1),
             ..patience
         };
-        let client = Client::new(&name, key, patience, config)?;
+        let client = Client::new(&name, headers.secrets, patience, config)?;
         Ok(Self(Arc::new(Inner {
             name,
             facts,
             settings,
             base_url,
-            headers,
+            compatible_url,
+            headers: headers.pairs,
             client,
         })))
     }
@@ -113,7 +122,7 @@ impl Endpoint {
         &self.0.name
     }
 
-    /// Where its API is.
+    /// Where its API is, without the name and password that the setting may hold.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.0.base_url
@@ -140,7 +149,7 @@ impl Endpoint {
             }
             Service::Embeddings => format!("{base}/embeddings"),
             Service::Chat => format!("{}/chat/completions", self.compatible_base()),
-            Service::Completions => format!("{}/completions", self.compatible_base()),
+            Service::Completions => format!("{}/completions", self.completions_base()),
             Service::Rerank => match self.rerank_dialect()? {
                 RerankDialect::DashScope => {
                     format!("{base}/services/rerank/text-rerank/text-rerank")
@@ -172,6 +181,9 @@ impl Endpoint {
         if let Some(limit) = limits.into_iter().flatten().find(|limit| !limit.is_null()) {
             body.insert(field.into(), limit);
         }
+        // Another service at this provider's name is one of the many that take more than it does.
+        let is_at_home = self.0.facts.base_url.as_deref() == Some(self.base_url());
+        let keeps_reasoning = facts.reasoning_in_history || !is_at_home;
         let wants_developer = facts
             .developer_models
             .iter()
@@ -191,7 +203,7 @@ impl Endpoint {
                 }
                 _ => {}
             }
-            if !facts.reasoning_in_history {
+            if !keeps_reasoning {
                 message.remove("reasoning_content");
             }
         }
@@ -218,11 +230,34 @@ impl Endpoint {
         self.0.client.status_error(&url, answer)
     }
 
-    /// The failure in an answer's JSON that came as a success, if there is one.
+    /// The failure in an answer's JSON that came as a success, if there is one: an `error`, or
+    /// DashScope's `code` in place of all that an answer consists of.
     #[must_use]
     pub fn failure_in(&self, value: &Value) -> Option<Error> {
-        let is_failure = value.get("error").is_some_and(|error| !error.is_null());
+        let has_error = || value.get("error").is_some_and(|error| !error.is_null());
+        let has_code = || match value.get("code") {
+            Some(Value::String(code)) => !code.is_empty(),
+            Some(Value::Number(code)) => code.as_u64() != Some(0),
+            _ => false,
+        };
+        let is_answer = || {
+            let parts = ["output", "choices", "data", "results"];
+            parts
+                .iter()
+                .any(|part| value.get(part).is_some_and(|part| !part.is_null()))
+        };
+        let is_failure = has_error() || has_code() && !is_answer();
         is_failure.then(|| self.0.client.told_error(200, value))
+    }
+
+    /// Tokens that a text for `model` may have, where that is set or known.
+    #[must_use]
+    pub fn max_text_tokens(&self, model: &str) -> Option<usize> {
+        let set = self.0.settings.models.get(model);
+        let facts = self.0.facts.embeddings.as_ref();
+        set.and_then(|settings| settings.max_tokens)
+            .or_else(|| self.0.facts.model(model).max_tokens)
+            .or_else(|| facts?.max_tokens)
     }
 
     /// True if texts go to DashScope's own interface, which takes more than OpenAI's.
@@ -234,6 +269,9 @@ impl Endpoint {
 
     /// Where OpenAI's interface begins.
     fn compatible_base(&self) -> String {
+        if let Some(url) = &self.0.compatible_url {
+            return url.clone();
+        }
         let base = self.base_url();
         match &self.0.facts.chat_path {
             Some((native, compatible)) => match base.strip_suffix(native.as_str()) {
@@ -241,6 +279,19 @@ impl Endpoint {
                 None => base.to_owned(),
             },
             None => base.to_owned(),
+        }
+    }
+
+    /// Where texts are gone on with, which DeepSeek has beside the rest.
+    fn completions_base(&self) -> String {
+        let base = self.compatible_base();
+        let Some(path) = &self.0.facts.completions_path else {
+            return base;
+        };
+        let root = base.strip_suffix("/v1").unwrap_or(&base);
+        match root.ends_with(path.as_str()) {
+            true => root.to_owned(),
+            false => format!("{root}{path}"),
         }
     }
 
@@ -339,20 +390,8 @@ fn base_url(
     config: &Config,
     is_own: bool,
 ) -> Result<String> {
-    let setting = |value: &str, origin: String| {
-        let value = value.trim().trim_end_matches('/').to_owned();
-        if value.starts_with("http://") || value.starts_with("https://") {
-            return Ok(value);
-        }
-        let expected = "a URL that begins with `http://` or `https://`".into();
-        Err(Error::from(ErrorKind::Setting {
-            name: origin,
-            value,
-            expected,
-        }))
-    };
     if let Some(url) = &settings.base_url {
-        return setting(url, format!("providers.{name}.base_url"));
+        return address(url, format!("providers.{name}.base_url"));
     }
     let variables = if is_own {
         facts.base_url_variables.as_slice()
@@ -360,7 +399,7 @@ fn base_url(
         &[]
     };
     if let Some((variable, url)) = config.first_variable(variables) {
-        let url = setting(&url, variable)?;
+        let url = address(&url, variable)?;
         // Both of DashScope's roots are given, and one leads to the other.
         return Ok(match &facts.chat_path {
             Some((native, compatible)) => match url.strip_suffix(compatible.as_str()) {
@@ -380,74 +419,34 @@ fn base_url(
     })
 }
 
-fn key(
-    name: &str,
+/// Where OpenAI's interface is, where a variable says it apart. A `base_url` of `wenyi.toml` leads to
+/// another server than the environment's.
+fn compatible_url(
     facts: &ProviderFacts,
     settings: &ProviderSettings,
     config: &Config,
     is_own: bool,
-) -> Result<Option<Secret>> {
-    let named = settings.api_key_env.as_slice();
-    let variables = match named {
-        [] if is_own => facts.key_variables.as_slice(),
-        named => named,
-    };
-    let found = config
-        .first_variable(variables)
-        .map(|(_, key)| Secret::new(&key));
-    let wanted = facts.key_required && settings.base_url.is_none() || !named.is_empty();
-    if found.is_none() && wanted {
-        let variable = variables.first().cloned();
-        return Err(ErrorKind::MissingKey {
-            provider: name.into(),
-            variable: variable.unwrap_or_else(|| "api_key_env".into()),
-        }
-        .into());
+) -> Result<Option<String>> {
+    if !is_own || settings.base_url.is_some() {
+        return Ok(None);
     }
-    // A line break within would be a header of its own.
-    let clean = |key: &Secret| {
-        key.expose()
-            .bytes()
-            .all(|byte| (0x20..0x7f).contains(&byte))
-    };
-    if found.as_ref().is_some_and(|key| !clean(key)) {
-        return Err(ErrorKind::Setting {
-            name: variables.first().cloned().unwrap_or_default(),
-            value: "not shown".into(),
-            expected: "printable ASCII characters".into(),
-        }
-        .into());
-    }
-    Ok(found)
+    let found = config.first_variable(&facts.compatible_url_variables);
+    let found = found.map(|(variable, url)| address(&url, variable));
+    Ok(found.transpose()?.map(|url| split_userinfo(&url).0))
 }
 
-fn headers(
-    name: &str,
-    settings: &ProviderSettings,
-    key: Option<&Secret>,
-) -> Result<Vec<(String, String)>> {
-    let mut headers: Vec<(String, String)> = Vec::new();
-    match (key, &settings.api_key_header) {
-        (Some(key), Some(header)) => headers.push((header.to_lowercase(), key.expose().into())),
-        (Some(key), None) => {
-            headers.push(("authorization".into(), format!("Bearer {}", key.expose())));
-        }
-        (None, _) => {}
+/// The URL in a setting called `origin`.
+fn address(value: &str, origin: String) -> Result<String> {
+    let value = value.trim().trim_end_matches('/').to_owned();
+    if value.starts_with("http://") || value.starts_with("https://") {
+        return Ok(value);
     }
-    for (header, value) in &settings.headers {
-        if ureq::http::HeaderName::try_from(header.as_str()).is_err()
-            || ureq::http::HeaderValue::try_from(value.as_str()).is_err()
-        {
-            return Err(ErrorKind::Setting {
-                name: format!("providers.{name}.headers"),
-                value: header.clone(),
-                expected: "a header's name and its value".into(),
-            }
-            .into());
-        }
-        headers.push((header.to_lowercase(), value.clone()));
-    }
-    Ok(headers)
+    let expected = "a URL that begins with `http://` or `https://`".into();
+    Err(Error::from(ErrorKind::Setting {
+        name: origin,
+        value: split_userinfo(&value).0,
+        expected,
+    }))
 }
 
 fn seconds(seconds: f64) -> Duration {

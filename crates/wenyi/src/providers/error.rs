@@ -25,6 +25,7 @@ impl Error {
         match self.kind() {
             ErrorKind::UnknownProvider { .. }
             | ErrorKind::CannotInfer { .. }
+            | ErrorKind::EmptyModel { .. }
             | ErrorKind::MissingKey { .. }
             | ErrorKind::NoSuchService { .. }
             | ErrorKind::Retired { .. }
@@ -88,6 +89,9 @@ impl Error {
             ),
             ErrorKind::CannotInfer { model } => {
                 format!("write the provider before it, for example `openai-compatible:{model}`")
+            }
+            ErrorKind::EmptyModel { provider } => {
+                format!("write the model after it: `{provider}:MODEL`")
             }
             ErrorKind::MissingKey { variable, .. } => {
                 format!("set `{variable}` in the environment, or write it into a `.env` file")
@@ -171,6 +175,12 @@ pub enum ErrorKind {
     CannotInfer {
         /// The model.
         model: String,
+    },
+    /// A provider, and no model of it.
+    #[error("no model is named after `{provider}:`")]
+    EmptyModel {
+        /// The provider.
+        provider: String,
     },
     /// The provider wants a key, and there is none.
     #[error("{provider} wants a key, and `{variable}` is not set")]

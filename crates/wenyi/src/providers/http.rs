@@ -80,7 +80,8 @@ impl Answer {
 pub(crate) struct Client {
     agent: Agent,
     provider: String,
-    key: Option<Secret>,
+    /// What no message may repeat, the longest first: one may be a part of another.
+    secrets: Vec<Secret>,
     pub(crate) patience: Patience,
     /// Nobody sends before this: one request's `Retry-After` is heeded by all.
     not_before: Mutex<Option<Instant>>,
@@ -89,7 +90,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(
         provider: &str,
-        key: Option<Secret>,
+        mut secrets: Vec<Secret>,
         patience: Patience,
         config: &Config,
     ) -> Result<Self> {
@@ -122,10 +123,11 @@ impl Client {
             .timeout_per_write(Some(patience.silence))
             .proxy(proxy)
             .build();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         Ok(Self {
             agent: cancel::agent(settings),
             provider: provider.into(),
-            key,
+            secrets,
             patience,
             not_before: Mutex::default(),
         })
@@ -218,7 +220,7 @@ impl Client {
             error => ErrorKind::Interrupted {
                 provider: self.provider.clone(),
                 received,
-                reason: error.to_string(),
+                reason: self.scrub(&error.to_string()),
             }
             .into(),
         }
@@ -359,9 +361,8 @@ impl Client {
     }
 
     fn scrub(&self, text: &str) -> String {
-        self.key
-            .as_ref()
-            .map_or_else(|| text.to_owned(), |key| key.scrub(text))
+        let scrubbed = |text: String, secret: &Secret| secret.scrub(&text);
+        self.secrets.iter().fold(text.to_owned(), scrubbed)
     }
 }
 

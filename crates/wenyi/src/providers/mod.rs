@@ -8,6 +8,7 @@ mod table;
 mod name;
 mod cancel;
 mod http;
+mod access;
 mod endpoint;
 mod tokens;
 mod vectors;

@@ -1,5 +1,7 @@
 //! Whose model a name means: `provider:model`, an alias, or a name that says it by its beginning.
 
+use std::path::Path;
+
 use crate::config::Config;
 use crate::hub::Catalog;
 
@@ -43,6 +45,41 @@ const PREFIXES: &[(&str, &str)] = &[
     ("jina-reranker", "jina"),
 ];
 
+/// Providers that LangChain's `init_chat_model` and `init_embeddings` split from a model's name. Of
+/// those that are not known here the user is told so, instead of that there is no such model.
+const LANGCHAINS: &[&str] = &[
+    "anthropic",
+    "anthropic-bedrock",
+    "azure-ai",
+    "azure-openai",
+    "baseten",
+    "bedrock",
+    "bedrock-converse",
+    "bedrock-mantle-anthropic",
+    "bedrock-mantle-openai",
+    "cohere",
+    "deepseek",
+    "fireworks",
+    "google-anthropic-vertex",
+    "google-genai",
+    "google-vertexai",
+    "groq",
+    "huggingface",
+    "ibm",
+    "langsmith",
+    "litellm",
+    "meta",
+    "mistralai",
+    "nvidia",
+    "ollama",
+    "openai",
+    "openrouter",
+    "perplexity",
+    "together",
+    "upstage",
+    "xai",
+];
+
 /// A model's name, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelName {
@@ -66,6 +103,9 @@ impl ModelName {
         if let Some((provider, model)) = name.split_once(':') {
             let provider = normalised(provider);
             if is_provider(&provider, config) {
+                if model.trim().is_empty() {
+                    return Err(ErrorKind::EmptyModel { provider }.into());
+                }
                 return Ok(Self {
                     provider,
                     model: model.into(),
@@ -123,15 +163,28 @@ pub(crate) fn normalised(provider: &str) -> String {
 }
 
 fn is_provider(name: &str, config: &Config) -> bool {
-    let inferred = || PREFIXES.iter().any(|(_, provider)| *provider == name);
+    let inferred =
+        || PREFIXES.iter().any(|(_, provider)| *provider == name) || LANGCHAINS.contains(&name);
     name == GENERIC || known(config).iter().any(|known| known == name) || inferred()
 }
 
+/// A file or folder that just happens to have the name of a provider's model, such as `o1`, is no
+/// model: without a sign of a path in the name, it must look like one.
 fn is_path(name: &str) -> bool {
     let written_so = ["./", "../", "/", "~/"]
         .iter()
         .any(|start| name.starts_with(start));
-    written_so || (!name.is_empty() && std::path::Path::new(name).exists())
+    written_so || (!name.is_empty() && looks_like_a_model(Path::new(name)))
+}
+
+fn looks_like_a_model(path: &Path) -> bool {
+    let is_gguf = |path: &Path| path.extension().is_some_and(|ending| ending == "gguf");
+    if path.is_file() {
+        return is_gguf(path);
+    }
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut files = files.map(|file| file.path());
+    files.any(|file| is_gguf(&file) || file.ends_with("config.json"))
 }
 
 #[cfg(test)]
@@ -179,6 +232,33 @@ mod tests {
         for (name, expected) in table {
             assert_eq!(resolve(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn providers_that_langchain_knows_are_providers() {
+        assert_eq!(resolve("groq:llama-3"), "groq:llama-3");
+        assert_eq!(resolve("azure_openai:m"), "azure-openai:m");
+        assert_eq!(resolve("ollama:qwen3:8b"), "ollama:qwen3:8b");
+        let config = Config::from_lookup(|_| None);
+        for provider in LANGCHAINS {
+            assert_eq!(normalised(provider), *provider);
+        }
+        let error = ModelName::resolve("openai:", &config).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::EmptyModel { .. }));
+        assert!(error.is_user_error() && error.hint().is_some());
+    }
+
+    #[test]
+    fn only_what_looks_like_a_model_takes_a_name_from_a_provider() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| std::fs::write(folder.path().join(name), "{}").unwrap();
+        let looks = |name: &str| looks_like_a_model(&folder.path().join(name));
+        make("o1");
+        std::fs::create_dir(folder.path().join("o3")).unwrap();
+        assert!(!looks("o1") && !looks("o3") && !looks("o4"));
+        make("o1.gguf");
+        make("o3/config.json");
+        assert!(looks("o1.gguf") && looks("o3") && looks(""));
     }
 
     #[test]

@@ -17,7 +17,15 @@ pub(crate) struct ProviderFacts {
     pub(crate) base_url_variables: Vec<String>,
     /// What in the base URL to replace by what, for conversations.
     pub(crate) chat_path: Option<(String, String)>,
+    /// What says where OpenAI's interface is, if the provider has two.
+    pub(crate) compatible_url_variables: Vec<String>,
+    /// What replaces `/v1`, for texts to go on with.
+    pub(crate) completions_path: Option<String>,
     pub(crate) key_variables: Vec<String>,
+    /// What names a file with the key.
+    pub(crate) key_file_variables: Vec<String>,
+    /// Headers, each with the variable that holds its value.
+    pub(crate) header_variables: Vec<(String, String)>,
     pub(crate) key_required: bool,
     pub(crate) embeddings: Option<EmbeddingFacts>,
     /// Why there are no embeddings, and who has some.

@@ -34,6 +34,16 @@ pub(super) struct Batch {
     pub(super) sparse: Vec<Vec<(u32, f32)>>,
     /// The spelling of their ids.
     pub(super) tokens: BTreeMap<u32, String>,
+    /// What the requests cost, in order.
+    pub(super) bills: Vec<Bill>,
+}
+
+/// What the provider counted for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bill {
+    pub(super) texts: usize,
+    /// None if it does not say.
+    pub(super) tokens: Option<u64>,
 }
 
 impl Batch {
@@ -42,6 +52,7 @@ impl Batch {
         self.values.extend(other.values);
         self.sparse.extend(other.sparse);
         self.tokens.extend(other.tokens);
+        self.bills.extend(other.bills);
     }
 }
 
@@ -84,6 +95,7 @@ pub(super) fn request(dialect: EmbeddingDialect, wish: &Wish<'_>) -> Value {
 struct OpenAiAnswer {
     data: Option<Vec<Item>>,
     error: Option<Value>,
+    usage: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +103,7 @@ struct DashScopeAnswer {
     output: Option<DashScopeOutput>,
     code: Option<String>,
     message: Option<String>,
+    usage: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -163,20 +176,20 @@ pub(super) fn read(
     client: &Client,
 ) -> Result<Batch> {
     let malformed = |error: serde_json::Error| client.malformed(error.to_string());
-    let items = match dialect {
+    let (items, usage) = match dialect {
         EmbeddingDialect::OpenAi => {
             let answer: OpenAiAnswer = serde_json::from_slice(bytes).map_err(malformed)?;
             if let Some(error) = answer.error.filter(|error| !error.is_null()) {
                 return Err(client.told_error(200, &json!({"error": error})));
             }
-            answer
-                .data
-                .ok_or_else(|| client.malformed("it has no `data`"))?
+            let data = answer.data;
+            let data = data.ok_or_else(|| client.malformed("it has no `data`"))?;
+            (data, answer.usage)
         }
         EmbeddingDialect::DashScope => {
             let answer: DashScopeAnswer = serde_json::from_slice(bytes).map_err(malformed)?;
             match answer.output {
-                Some(output) => output.embeddings,
+                Some(output) => (output.embeddings, answer.usage),
                 None if answer.code.is_some() => {
                     let told = json!({"code": answer.code, "message": answer.message});
                     return Err(client.told_error(200, &told));
@@ -196,12 +209,23 @@ pub(super) fn read(
     } else {
         (0, Vec::new())
     };
+    let bill = Bill {
+        texts: expected,
+        tokens: tokens(usage.as_ref()),
+    };
     Ok(Batch {
         dimensions,
         values,
         sparse,
         tokens: spellings(items),
+        bills: vec![bill],
     })
+}
+
+/// The tokens that an answer speaks of. Some servers count none, whatever was sent.
+fn tokens(usage: Option<&Value>) -> Option<u64> {
+    let count = |name: &str| usage?.get(name)?.as_u64().filter(|count| *count > 0);
+    count("prompt_tokens").or_else(|| count("total_tokens"))
 }
 
 /// Where the vector of each text is.

@@ -5,7 +5,8 @@ use super::server::{Reply, Server};
 use crate::chat::{
     ChatModel, ChatOptions, ChatRequest, FinishReason, Message, Thinking, Tool, ToolChoice,
 };
-use crate::providers::{RemoteChat, Service};
+use crate::config::Config;
+use crate::providers::{Endpoint, RemoteChat, Service};
 
 const STREAM: &str = "text/event-stream";
 
@@ -189,10 +190,7 @@ fn a_server_passes_requests_on_and_sees_everything() {
     let mut body = Map::from_iter([
         ("model".to_owned(), json!("gpt-4o")),
         ("max_tokens".to_owned(), json!(1)),
-        (
-            "messages".to_owned(),
-            json!([{"role": "assistant", "reasoning_content": "x"}]),
-        ),
+        ("messages".to_owned(), json!([{"role": "assistant"}])),
     ]);
     endpoint.adapt_chat(&mut body).unwrap();
     assert_eq!(
@@ -209,6 +207,45 @@ fn a_server_passes_requests_on_and_sees_everything() {
     let mut text = String::new();
     answer.body.read_to_string(&mut text).unwrap();
     assert_eq!(text, "{\"error\":{\"message\":\"m\"}}");
+}
+
+#[test]
+fn thoughts_in_the_history_go_to_all_that_take_them() {
+    let thoughts = |endpoint: Endpoint| {
+        let messages = json!([{"role": "assistant", "content": "a", "reasoning_content": "想"}]);
+        let mut body = Map::from_iter([("messages".to_owned(), messages)]);
+        endpoint.adapt_chat(&mut body).unwrap();
+        body["messages"][0].get("reasoning_content").is_some()
+    };
+    for provider in ["dashscope", "deepseek", "openai-compatible", "openai"] {
+        assert!(
+            thoughts(endpoint(provider, "http://127.0.0.1:1").unwrap()),
+            "{provider}"
+        );
+    }
+    let key = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-key".to_owned());
+    let at_home = Endpoint::open("openai", &Config::from_lookup(key)).unwrap();
+    assert!(
+        !thoughts(at_home),
+        "OpenAI itself refuses fields that it does not know"
+    );
+}
+
+#[test]
+fn deepseek_completes_texts_beside_its_other_routes() {
+    let url = |base: &str| {
+        let base = base.to_owned();
+        let config = Config::from_lookup(move |name| match name {
+            "DEEPSEEK_API_BASE" => Some(base.clone()),
+            "DEEPSEEK_API_KEY" => Some("sk-key".into()),
+            _ => None,
+        });
+        let endpoint = Endpoint::open("deepseek", &config).unwrap();
+        endpoint.url(Service::Completions).unwrap()
+    };
+    for base in ["http://h/v1", "http://h", "http://h/beta"] {
+        assert_eq!(url(base), "http://h/beta/completions", "{base}");
+    }
 }
 
 #[test]

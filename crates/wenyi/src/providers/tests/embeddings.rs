@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::server::{Reply, Seen, Server};
 use super::{endpoint, endpoint_with};
 use crate::embed::{EmbedError, EmbedOptions, Embedder, Overflow, Role};
+use crate::providers::tokens::Tokenizer;
 use crate::providers::{Error, ErrorKind, RemoteEmbedder};
 
 const WIDTH: usize = 1536;
@@ -42,9 +43,12 @@ fn openai(seen: &Seen, width: usize) -> Reply {
         json!({"object": "embedding", "index": index, "embedding": embedding})
     });
     let data: Vec<Value> = data.collect();
+    let counts = texts.iter().map(|text| Tokenizer::Cl100k.count(text));
+    let tokens: usize = counts.sum();
+    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
     Reply::json(
         200,
-        &json!({"object": "list", "data": data, "usage": {"total_tokens": 1}}),
+        &json!({"object": "list", "data": data, "usage": usage}),
     )
 }
 
@@ -273,7 +277,7 @@ fn long_texts_follow_the_policy() {
     let ErrorKind::TooLong {
         index: 1,
         tokens: 9000,
-        max_length: 8191,
+        max_length: 8192,
         ..
     } = error.kind()
     else {
@@ -281,11 +285,40 @@ fn long_texts_follow_the_policy() {
     };
     let cut = embed(Overflow::Truncate).unwrap().usage[1];
     assert!(
-        cut.kept <= 8191 && cut.seen == 9000 && cut.windows == 1,
+        cut.kept <= 8192 && cut.seen == 9000 && cut.windows == 1,
         "{cut:?}"
     );
     let split = embed(Overflow::SplitMean).unwrap().usage[1];
     assert_eq!((split.seen, split.kept, split.windows), (9000, 9000, 2));
+}
+
+#[test]
+fn tokens_are_those_that_the_provider_counts() {
+    let server = Server::start(|seen| {
+        let all = texts_of(seen).into_iter().enumerate();
+        let all =
+            all.map(|(index, text)| json!({"index": index, "embedding": vector(&text, 1024)}));
+        let embeddings: Vec<Value> = all.collect();
+        let output = json!({"embeddings": embeddings});
+        Reply::json(
+            200,
+            &json!({"output": output, "usage": {"total_tokens": 99}}),
+        )
+    });
+    let embedder = open("dashscope", &server, "text-embedding-v4");
+    let texts = ["1"; 25];
+    let usage = embedder
+        .embed(&texts, &EmbedOptions::default())
+        .unwrap()
+        .usage;
+    // Three requests of 10, 10 and 5 texts.
+    let kept: usize = usage.iter().map(|usage| usage.kept).sum();
+    assert_eq!(kept, 3 * 99);
+    assert!(
+        usage
+            .iter()
+            .all(|usage| usage.seen == usage.kept && usage.kept > 0)
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::server::{Reply, Server};
 use super::{KEY, cassette, endpoint, endpoint_with};
 use crate::config::Config;
 use crate::embed::{EmbedOptions, Embedder};
-use crate::providers::{Endpoint, Error, ErrorKind, RemoteEmbedder};
+use crate::providers::{Endpoint, Error, ErrorKind, RemoteEmbedder, Service};
 
 fn ok() -> Reply {
     Reply::json(
@@ -185,6 +185,122 @@ fn deepseek_has_no_embeddings_and_retired_models_are_named() {
     let error = crate::providers::RemoteChat::open(endpoint, "deepseek-chat").unwrap_err();
     assert!(error.to_string().contains("2026-07-24"), "{error}");
     assert!(error.hint().unwrap().contains("deepseek-v4-flash"));
+}
+
+#[test]
+fn what_a_provider_repeats_of_our_headers_is_not_shown() {
+    let server = Server::start(|seen| {
+        let body = json!({"error": {"message": seen.headers, "code": "Bearer sk-of-a-header"}});
+        Reply::json(400, &body)
+    });
+    let toml = format!(
+        "[providers.x]\nbase_url = \"{}/v1\"\n[providers.x.headers]\n\
+         Authorization = \"Bearer sk-of-a-header\"\nx-token = \"tok-of-a-header\"\n\
+         [providers.x.models.m]\ndimensions = 3",
+        server.url
+    );
+    let endpoint = endpoint_with("x", "http://127.0.0.1:1", &toml).unwrap();
+    let embedder = RemoteEmbedder::open(endpoint, "m").unwrap();
+    let error = embedder.embed(&["一"], &EmbedOptions::default());
+    let error = error.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("[redacted]"), "{text}");
+    assert!(!text.contains("of-a-header"), "{text}");
+}
+
+#[test]
+fn the_password_in_a_base_url_is_sent_and_not_shown() {
+    let server =
+        Server::start(|seen| Reply::json(400, &json!({"error": {"message": seen.headers}})));
+    let host = server.url.trim_start_matches("http://").to_owned();
+    let open = |host: &str| {
+        let toml = format!(
+            "[providers.x]\nbase_url = \"http://user:sekret-pass@{host}/v1\"\nmax_retries = 0\n\
+             [providers.x.models.m]\ndimensions = 3"
+        );
+        let config = Config::from_lookup(|_| None).with_toml(&toml).unwrap();
+        assert!(!format!("{config:?}").contains("sekret"), "{config:?}");
+        let endpoint = Endpoint::open("x", &config).unwrap();
+        assert!(!format!("{endpoint:?}").contains("sekret"), "{endpoint:?}");
+        assert_eq!(endpoint.base_url(), format!("http://{host}/v1"));
+        let embedder = RemoteEmbedder::open(endpoint, "m").unwrap();
+        let error = embedder.embed(&["一"], &EmbedOptions::default());
+        let error = error.unwrap_err();
+        format!("{error} {error:?}")
+    };
+    // `user:sekret-pass`.
+    let basic = "dXNlcjpzZWtyZXQtcGFzcw==";
+    for text in [open(&host), open("127.0.0.1:1")] {
+        assert!(!text.contains("sekret") && !text.contains(basic), "{text}");
+        assert!(
+            text.contains("127.0.0.1") || text.contains("[redacted]"),
+            "{text}"
+        );
+    }
+    assert!(server.requests()[0].headers.contains(basic));
+    let config = Config::from_lookup(|name| {
+        (name == "OPENAI_BASE_URL").then(|| "user:sekret-pass@host".to_owned())
+    });
+    let error = Endpoint::open("openai", &config).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("sekret"), "{error}");
+}
+
+#[test]
+fn errors_that_came_as_a_success_are_known_in_every_shape() {
+    let endpoint = endpoint("dashscope", "http://127.0.0.1:1").unwrap();
+    let told = |value: serde_json::Value| endpoint.failure_in(&value).map(|e| e.to_string());
+    let key = json!({"code": "InvalidApiKey", "message": format!("bad key Bearer {KEY}")});
+    let error = told(key).unwrap();
+    assert!(
+        error.contains("InvalidApiKey") && !error.contains(KEY),
+        "{error}"
+    );
+    assert!(told(json!({"error": {"message": "m"}})).is_some());
+    assert!(told(json!({"code": 401, "message": "m", "data": null})).is_some());
+    for answer in [
+        json!({"code": "", "message": "", "output": {"embeddings": []}}),
+        json!({"code": "200", "output": {}}),
+        json!({"code": 0, "data": []}),
+        json!({"choices": [], "error": null}),
+    ] {
+        assert_eq!(told(answer.clone()), None, "{answer}");
+    }
+}
+
+#[test]
+fn dashscopes_own_variables_are_heeded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    let path = file.to_str().unwrap().to_owned();
+    let open = || {
+        let path = path.clone();
+        let config = Config::from_lookup(move |name| match name {
+            "DASHSCOPE_API_KEY_FILE_PATH" => Some(path.clone()),
+            "DASHSCOPE_COMPATIBLE_BASE_URL" => Some("http://127.0.0.1:2/other/v1/".into()),
+            "DASHSCOPE_WORKSPACE_ID" => Some("ws-1".into()),
+            _ => None,
+        });
+        Endpoint::open("dashscope", &config)
+    };
+    let error = open().unwrap_err();
+    assert!(
+        error.to_string().contains("DASHSCOPE_API_KEY_FILE_PATH"),
+        "{error}"
+    );
+    std::fs::write(&file, format!("{KEY}\n")).unwrap();
+    let endpoint = open().unwrap();
+    let has = |name: &str, value: &str| {
+        let pair = (name.to_owned(), value.to_owned());
+        endpoint.headers().contains(&pair)
+    };
+    assert!(has("authorization", &format!("Bearer {KEY}")));
+    assert!(has("x-dashscope-workspace", "ws-1"));
+    let url = |service| endpoint.url(service).unwrap();
+    assert_eq!(
+        url(Service::Chat),
+        "http://127.0.0.1:2/other/v1/chat/completions"
+    );
+    assert!(url(Service::Embeddings).starts_with("https://dashscope.aliyuncs.com/api/v1/"));
 }
 
 #[test]
