@@ -12,8 +12,9 @@ use crate::retrieve::Result;
 use crate::retrieve::chunk::ChunkOptions;
 use crate::retrieve::load::{Skip, SkipReason, SourceFile, walk};
 
-/// Raised when the same text is cut otherwise by a newer version, so that documents are cut again.
-const CHUNKING_VERSION: u32 = 2;
+/// Raised when the same file is read or cut otherwise by a newer version, so that documents are read
+/// and cut again.
+const CHUNKING_VERSION: u32 = 3;
 
 pub(super) struct Plan {
     /// Files to read, with the document that they replace.
