@@ -22,8 +22,6 @@ pub(crate) struct TextsRequest {
     pub(crate) dimensions: Option<usize>,
     /// As the model gives them, of whatever length; vectors of models on this machine only.
     pub(crate) is_raw: bool,
-    /// Most tokens of all texts together.
-    pub(crate) max_tokens: Option<usize>,
 }
 
 /// Vectors in the order of the texts.

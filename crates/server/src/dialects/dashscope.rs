@@ -379,6 +379,10 @@ pub(crate) fn problem(problem: &Problem, id: &RequestId) -> Response {
         Problem::TooManyInputs { field, limit, .. } => format!(
             "batch size is invalid, it should not be larger than {limit}.: payload.input.{field}"
         ),
+        Problem::Dimensions {
+            requested,
+            available,
+        } => format!("`dimension` is {requested}, the model gives 1 to {available}"),
         Problem::Field {
             field: "contents",
             reason,
@@ -404,7 +408,9 @@ fn class(problem: &Problem) -> (StatusCode, &'static str) {
         Problem::Host { .. } => (StatusCode::FORBIDDEN, "AccessDenied"),
         // A 404 would be asked for again and again.
         Problem::NoModel { .. } => (StatusCode::BAD_REQUEST, "ModelNotFound"),
-        Problem::NoRoute { .. } | Problem::NoMethod { .. } => (problem.status(), "InvalidURL"),
+        Problem::NoRoute { .. } | Problem::NoMethod { .. } => {
+            (StatusCode::BAD_REQUEST, "InvalidURL")
+        }
         Problem::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BadRequest.TooLarge"),
         Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "Throttling"),
         Problem::SlowClient(_) | Problem::Deadline(_) => {

@@ -47,10 +47,8 @@ impl Models {
             return self.embed_raw(client, &chosen, request, dimensions).await;
         }
         let options = self.embed_options(&request);
-        let max_tokens = request.max_tokens;
         let texts = self.prepare(&chosen, request.texts, options).await?;
         let usage: Vec<_> = texts.iter().map(Prepared::usage).collect();
-        check_tokens(&usage, max_tokens)?;
         let vectors = self.vectors(client, &chosen, texts).await?;
         self.metrics.tokens(&chosen.name, kept(&usage));
         Ok(Vectors {
@@ -76,7 +74,6 @@ impl Models {
         let plan = move || plan_all(worker.encoder(), &request.texts, &options);
         let planned = blocking(bytes, plan).await?;
         let usage: Vec<_> = planned.iter().map(|planned| planned.usage).collect();
-        check_tokens(&usage, request.max_tokens)?;
         let readings = chosen.worker.read(client.0, planned).await?;
         self.metrics.tokens(&chosen.name, kept(&usage));
         Ok(Vectors {
@@ -150,7 +147,6 @@ impl Models {
         let plan = move || plan_all(worker.encoder(), &request.texts, &options);
         let planned = blocking(bytes, plan).await?;
         let usage: Vec<_> = planned.iter().map(|planned| planned.usage).collect();
-        check_tokens(&usage, request.max_tokens)?;
         let readings = chosen.worker.read(client.0, planned).await?;
         self.metrics.tokens(&chosen.name, kept(&usage));
         let encoder = chosen.worker.encoder();
@@ -350,14 +346,6 @@ fn plan_all(encoder: &Encoder, texts: &[String], wanted: &Wanted) -> Result<Vec<
         planned.map_err(|error| Problem::of_engine(&error, index))
     };
     texts.iter().enumerate().map(plan).collect()
-}
-
-fn check_tokens(usage: &[TokenUsage], limit: Option<usize>) -> Result<(), Problem> {
-    let received = usage.iter().map(|usage| usage.seen).sum();
-    match limit {
-        Some(limit) if received > limit => Err(Problem::TooManyTokens { received, limit }),
-        _ => Ok(()),
-    }
 }
 
 fn vector(readings: Readings, width: usize) -> Vec<f32> {

@@ -94,6 +94,7 @@ fn broken(remote: &Remote, reason: &str) -> Problem {
         code: None,
         reason: format!("{provider}: {reason}"),
         retry_after: None,
+        should_retry: None,
         hint: None,
     }
 }
