@@ -23,8 +23,6 @@ pub(crate) struct TextsRequest {
     pub(crate) dimensions: Option<usize>,
     /// As the model gives them, of whatever length; vectors of models on this machine only.
     pub(crate) is_raw: bool,
-    /// Most tokens of all texts together.
-    pub(crate) max_tokens: Option<usize>,
     /// The task in words; for a provider that takes it beside the texts.
     pub(crate) instruct: Option<String>,
 }

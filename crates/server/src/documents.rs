@@ -70,6 +70,7 @@ impl Documents {
         let failed = |reason: String| Problem::Load {
             model: served.name.clone(),
             reason,
+            is_permanent: false,
         };
         let path = served.path.clone();
         let collection = blocking(move || Collection::open_read_only(&path)).await?;

@@ -106,6 +106,11 @@ impl Vocabulary {
         }
     }
 
+    /// Tokens of `text`, special ones read as plain text, as the clients do it.
+    pub(crate) fn count(self, text: &str) -> usize {
+        self.table().encode_ordinary(text).len()
+    }
+
     /// The text of `ids`. Clients cut long texts between tokens, which may be inside a character;
     /// such parts of a character at the ends are dropped.
     ///

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wenyi::chat::CacheFormat;
-use wenyi::config::Config;
+use wenyi::config::{Config, Secret};
 use wenyi::embed::{Overflow, Precision, Role};
 use wenyi::hub::DEFAULT_MODEL;
 
@@ -46,7 +46,7 @@ pub struct ServerOptions {
     /// nothing.
     pub storage: Option<PathBuf>,
     /// Keys that open the server; without any, only a loopback address may be bound.
-    pub keys: Vec<String>,
+    pub keys: Vec<Secret>,
     /// Origins that browsers may call from; none by default.
     pub origins: Vec<String>,
     /// The role of texts whose request names none.
@@ -248,6 +248,25 @@ mod tests {
         for wrong in ["", "=a", "a="] {
             assert!(wrong.parse::<ServedCollection>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        let options = ServerOptions {
+            keys: vec!["key-of-the-server".into()],
+            #[cfg(feature = "otlp")]
+            otlp: Some(crate::OtlpOptions {
+                url: "http://name:password-of-it@collector/v1/traces".into(),
+                headers: vec![("api-key".into(), "key-of-the-collector".into())],
+                service_name: "wenyi".into(),
+            }),
+            ..ServerOptions::default()
+        };
+        let shown = format!("{options:?}");
+        assert!(
+            !shown.contains("-of-the-") && !shown.contains("-of-it"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Names follow the semantic conventions for HTTP servers. Requests never wait: spans go through a
 //! bounded channel to a thread of their own, which drops and counts what a slow collector leaves over.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
-use wenyi::config::Config;
+use wenyi::config::{Config, Secret};
 
 /// Spans that wait to be sent.
 const WAITING: usize = 4096;
@@ -23,14 +24,26 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where spans go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OtlpOptions {
     /// The collector's address for traces, such as `http://localhost:4318/v1/traces`.
     pub url: String,
     /// More headers, such as a key.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Secret)>,
     /// How this server is called in the traces.
     pub service_name: String,
+}
+
+/// Shows no header's value, and no name and password of the URL.
+impl fmt::Debug for OtlpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.url.rsplit('@').next().unwrap_or_default();
+        f.debug_struct("OtlpOptions")
+            .field("url", &host)
+            .field("headers", &self.headers)
+            .field("service_name", &self.service_name)
+            .finish()
+    }
 }
 
 impl OtlpOptions {
@@ -79,9 +92,9 @@ impl OtlpOptions {
 }
 
 /// `name=value`, percent-encoded.
-fn header(pair: &str) -> Option<(String, String)> {
+fn header(pair: &str) -> Option<(String, Secret)> {
     let (name, value) = pair.split_once('=')?;
-    Some((name.trim().to_owned(), decoded(value.trim())))
+    Some((name.trim().to_owned(), decoded(value.trim()).into()))
 }
 
 fn decoded(value: &str) -> String {
@@ -280,7 +293,7 @@ impl Sender {
         let body = message(&self.options.service_name, spans).to_string();
         let mut call = self.agent.post(&self.options.url);
         for (name, value) in &self.options.headers {
-            call = call.header(name, value);
+            call = call.header(name, value.expose());
         }
         let sent = call.content_type("application/json").send(body.as_bytes());
         let dropped = self.dropped.swap(0, Ordering::Relaxed);

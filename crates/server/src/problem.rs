@@ -15,6 +15,9 @@ pub(crate) enum Problem {
     /// The body is not JSON, or not of the shape that the route takes.
     #[error("the body is not what this route takes: {reason}")]
     Malformed { reason: String },
+    /// The path has something in it that is no text.
+    #[error("the path cannot be read: {reason}")]
+    Path { reason: String },
     /// A field has a value that cannot be served.
     #[error("`{field}` {reason}")]
     Field { field: &'static str, reason: String },
@@ -63,6 +66,12 @@ pub(crate) enum Problem {
         wanted: &'static str,
         available: &'static str,
     },
+    /// A model behind an API, where only one on this machine will do.
+    #[error("the model `{model}` is behind an API, and {wanted} come from models on this machine")]
+    Elsewhere { model: String, wanted: &'static str },
+    /// A prompt that the model does not have.
+    #[error("the model has no prompt `{name}`{}", listed_prompts(.known))]
+    Prompt { name: String, known: Vec<String> },
     /// The body is larger than allowed.
     #[error("the body is larger than {limit} bytes")]
     BodyTooLarge { limit: usize },
@@ -86,7 +95,12 @@ pub(crate) enum Problem {
     NoMethod { method: Method, path: String },
     /// The model could not be loaded.
     #[error("the model `{model}` cannot be loaded: {reason}")]
-    Load { model: String, reason: String },
+    Load {
+        model: String,
+        reason: String,
+        /// It will be the same until someone changes the server's settings.
+        is_permanent: bool,
+    },
     /// A conversation that is longer than the model's context.
     #[error("the conversation has {tokens} tokens, the model takes {context_length}")]
     ContextLength {
@@ -100,6 +114,8 @@ pub(crate) enum Problem {
         code: Option<String>,
         reason: String,
         retry_after: Option<Duration>,
+        /// Whether it helps to ask again, where that is known.
+        should_retry: Option<bool>,
         hint: Option<String>,
     },
     /// Nothing is stored here.
@@ -155,6 +171,9 @@ impl Problem {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Malformed { .. }
+            | Self::Path { .. }
+            | Self::Elsewhere { .. }
+            | Self::Prompt { .. }
             | Self::Field { .. }
             | Self::TooManyInputs { .. }
             | Self::TooManyTokens { .. }
@@ -191,6 +210,9 @@ impl Problem {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Malformed { .. } => "malformed",
+            Self::Path { .. } => "path",
+            Self::Elsewhere { .. } => "elsewhere",
+            Self::Prompt { .. } => "prompt",
             Self::Field { .. } => "field",
             Self::TooManyInputs { .. } => "too_many_inputs",
             Self::TooManyTokens { .. } => "too_many_tokens",
@@ -234,6 +256,26 @@ impl Problem {
         }
     }
 
+    /// Whether to come again, where clients would guess wrongly from the status: they ask again on
+    /// a 429 and on every 5xx.
+    pub(crate) fn should_retry(&self) -> Option<bool> {
+        match self {
+            Self::Provider {
+                should_retry: Some(word),
+                ..
+            } => Some(*word),
+            Self::Load {
+                is_permanent: true, ..
+            } => Some(false),
+            _ => self.retry_after().map(|_| true),
+        }
+    }
+
+    /// The problem and what can be done about it, for dialects with one text for both.
+    pub(crate) fn advice(&self) -> String {
+        with_hint(self.to_string(), self.hint())
+    }
+
     /// What the one who sent the request, or who runs the server, can do.
     pub(crate) fn hint(&self) -> Option<String> {
         Some(match self {
@@ -252,7 +294,7 @@ impl Problem {
                 "send shorter texts, or let the server split or truncate".into()
             }
             Self::Dimensions { available, .. } => format!("choose 1 to {available}"),
-            Self::NoModelFor { .. } | Self::Kind { .. } => {
+            Self::NoModelFor { .. } | Self::Kind { .. } | Self::Elsewhere { .. } => {
                 "start the server with one more `--model` (or `--chat-model`) of that kind".into()
             }
             Self::ContextLength { .. } => {
@@ -302,6 +344,7 @@ impl Problem {
             code,
             reason: error.to_string(),
             retry_after: error.retry_after(),
+            should_retry: should_retry(error),
             hint: error.hint(),
         }
     }
@@ -415,12 +458,38 @@ impl Problem {
                 tokens: *tokens,
                 max_length: *max_length,
             },
-            ErrorKind::UnknownPrompt { .. } => Self::field("input_type", error.to_string()),
+            ErrorKind::UnknownPrompt { name, known } => Self::Prompt {
+                name: name.clone(),
+                known: known.clone(),
+            },
             ErrorKind::Tokenizer { reason } => Self::field("input", reason.clone()),
             _ => Self::Internal {
                 reason: error.to_string(),
             },
         }
+    }
+}
+
+/// `message` and then `hint`; what others wrote may have a full stop already.
+pub(crate) fn with_hint(message: String, hint: Option<String>) -> String {
+    match hint {
+        Some(hint) => format!("{}. Hint: {hint}", message.trim_end_matches(['.', '。'])),
+        None => message,
+    }
+}
+
+/// What a provider's error says of asking again: not where it stays as it is. An error that came as
+/// a success says nothing.
+fn should_retry(error: &providers::Error) -> Option<bool> {
+    let is_told = |status: u16| status >= 400;
+    let is_permanent = !error.is_transient() && error.status().is_none_or(is_told);
+    is_permanent.then_some(false)
+}
+
+fn listed_prompts(known: &[String]) -> String {
+    match known {
+        [] => "; it has none".into(),
+        known => format!("; it has `{}`", known.join("`, `")),
     }
 }
 

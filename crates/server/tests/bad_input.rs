@@ -23,9 +23,8 @@ fn check_shape(path: &str, reply: &Reply) {
         }
         _ if path.starts_with("/api/") => text(&body["error"]),
         "/v1/rerank" | "/v2/rerank" => text(&body["message"]),
-        "/embed" | "/embed_sparse" | "/rerank" | "/similarity" | "/tokenize" | "/decode" => {
-            text(&body["error"]) && text(&body["error_type"])
-        }
+        "/embed" | "/embed_sparse" | "/rerank" | "/predict" | "/similarity" | "/tokenize"
+        | "/decode" => text(&body["error"]) && text(&body["error_type"]),
         _ => {
             let error = &body["error"];
             let has = |name| error.get(name).is_some();
@@ -76,6 +75,7 @@ fn routes() -> Vec<(&'static str, Value)> {
         ("/embed", json!({"inputs": "a"})),
         ("/embed_sparse", json!({"inputs": "a"})),
         ("/rerank", json!({"query": "a", "texts": ["a"]})),
+        ("/predict", json!({"inputs": ["a", "b"]})),
         (
             "/similarity",
             json!({"inputs": {"source_sentence": "a", "sentences": ["a"]}}),
@@ -200,10 +200,20 @@ fn unknown_models_routes_and_methods() {
         "/v1/embeddings/",
     ] {
         let reply = server.get(path);
-        let expected = if path.starts_with("/api/v1/") { 400 } else { 404 };
+        let is_dashscope = path.starts_with("/api/v1/");
+        let expected = if is_dashscope { 400 } else { 404 };
         assert_eq!(reply.status, expected, "{path}");
+        if is_dashscope {
+            assert_eq!(reply.json()["code"], "InvalidURL");
+        }
         check_shape(path, &reply);
     }
+    let body = json!({"model": "bert", "input": {"texts": ["a"]},
+        "parameters": {"dimension": 10_000}});
+    let reply = server.post(DASHSCOPE, body.to_string());
+    assert_eq!(reply.status, 400);
+    let message = reply.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("`dimension` is 10000"), "{message}");
 }
 
 #[test]

@@ -10,11 +10,11 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::LevelFilter;
 use wenyi::chat::CacheFormat;
-use wenyi::config::Config;
+use wenyi::config::{Config, Secret};
 use wenyi::embed::{Overflow, Role};
 use wenyi::hub::{DEFAULT_MODEL, Hub};
 use wenyi::progress::Progress;
-use wenyi::providers::{Endpoint, ModelName};
+use wenyi::providers::{Endpoint, ErrorKind, ModelName};
 use wenyi_server::{Alias, ServedCollection, ServedModel, Server, ServerOptions};
 
 use crate::arguments::{ComputeArguments, kv_cache_parser, overflow_parser, positive, role};
@@ -23,6 +23,9 @@ use crate::interrupt;
 use crate::model;
 use crate::output::style;
 use crate::progress::Terminal;
+
+/// Where keys may stand beside the file.
+const KEYS_VARIABLE: &str = "WENYI_API_KEYS";
 
 /// Serve models over HTTP: OpenAI's API and others
 ///
@@ -229,7 +232,10 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn prepare(options: &ServerOptions, hub: &Hub, progress: &Terminal) -> anyhow::Result<()> {
     for served in options.models.iter().chain(&options.chat_models) {
         // A name that says nothing of a provider is the hub's to judge.
-        let resolved = ModelName::resolve(&served.source, &options.config).ok();
+        let resolved = match ModelName::resolve(&served.source, &options.config) {
+            Err(error) if matches!(error.kind(), ErrorKind::CannotInfer { .. }) => None,
+            resolved => Some(resolved?),
+        };
         match resolved.filter(|name| !name.is_local()) {
             Some(remote) if options.offline => {
                 let error = UserError::new(format!("`{remote}` is not on this machine"));
@@ -308,6 +314,7 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<ServerOptions
         limits,
         ..
     } = arguments;
+    let keys = keys(access.api_key_file.as_deref(), &config)?;
     #[cfg(feature = "otlp")]
     let otlp = wenyi_server::OtlpOptions::from_config(&config).map_err(UserError::new)?;
     Ok(ServerOptions {
@@ -331,7 +338,7 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<ServerOptions
         idle: computing.idle_unload,
         max_loaded: computing.max_loaded,
         cache: computing.cache << 20,
-        keys: keys(access.api_key_file.as_deref())?,
+        keys,
         origins: access.cors_origin,
         max_body: limits.max_body << 20,
         max_requests: limits.max_requests,
@@ -347,7 +354,7 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<ServerOptions
 }
 
 /// The keys of the file and of the environment.
-fn keys(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
+fn keys(file: Option<&Path>, config: &Config) -> anyhow::Result<Vec<Secret>> {
     let mut keys = Vec::new();
     if let Some(path) = file {
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -356,15 +363,20 @@ fn keys(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
         })?;
         let lines = text.lines().map(str::trim);
         let wanted = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        keys.extend(wanted.map(str::to_owned));
+        keys.extend(wanted.map(Secret::new));
         if keys.is_empty() {
             let error = UserError::new(format!("`{}` holds no keys", path.display()));
             return Err(error.into());
         }
     }
-    if let Ok(list) = std::env::var("WENYI_API_KEYS") {
+    if let Some(list) = config.variable(KEYS_VARIABLE) {
         let listed = list.split(',').map(str::trim);
-        keys.extend(listed.filter(|key| !key.is_empty()).map(str::to_owned));
+        let before = keys.len();
+        keys.extend(listed.filter(|key| !key.is_empty()).map(Secret::new));
+        // Whoever wrote a comma did not mean a server that is open to all.
+        if keys.len() == before {
+            return Err(UserError::new(format!("`{KEYS_VARIABLE}` holds no keys")).into());
+        }
     }
     Ok(keys)
 }

@@ -23,6 +23,27 @@ const CLIENTS: u64 = 3;
 type State = BTreeMap<u64, Option<u64>>;
 
 #[test]
+fn a_list_of_no_keys_does_not_open_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = crate::wenyi();
+        command.args(["serve", "--port", "0"]).args(arguments);
+        command.envs(variables.iter().copied()).current_dir(&folder);
+        let output = command.timeout(Duration::from_secs(60)).output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let text = refused(&[("WENYI_API_KEYS", " , ")], &[]);
+    assert!(text.contains("`WENYI_API_KEYS` holds no keys"), "{text}");
+    let text = refused(&[], &["--model", "openai:"]);
+    assert!(text.contains("`openai:MODEL`"), "{text}");
+    // A `.env` file says as much as the environment.
+    std::fs::write(folder.path().join(".env"), "WENYI_API_KEYS=\",\"\n").unwrap();
+    let text = refused(&[], &[]);
+    assert!(text.contains("`WENYI_API_KEYS` holds no keys"), "{text}");
+}
+
+#[test]
 fn acknowledged_writes_survive_kills() {
     let folder = tempfile::tempdir().unwrap();
     let mut state = State::new();

@@ -41,6 +41,15 @@ impl Input {
         }
     }
 
+    /// Bytes of its texts; 0 for token ids.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Texts(texts) => texts.iter().map(String::len).sum(),
+            _ => 0,
+        }
+    }
+
     /// Token ids in it; 0 for texts.
     pub(super) fn ids(&self) -> usize {
         match self {

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use wenyi::embed::Overflow;
 
 use super::fields::Fields;
@@ -17,6 +18,11 @@ use super::loss::Loss;
 use crate::call::{Client, TextsRequest, kept};
 use crate::http::{App, Payload};
 use crate::problem::Problem;
+
+/// What stands where Ollama names the kind of a file or of a network.
+const FAMILY: &str = "wenyi";
+/// When models were changed last, which nobody knows.
+const NO_TIME: &str = "1970-01-01T00:00:00Z";
 
 /// Texts of a request.
 const MAX_TEXTS: usize = 2048;
@@ -141,17 +147,79 @@ pub(crate) async fn tags(State(app): State<Arc<App>>) -> Response {
     let models = listed.map(|listed| Tag {
         model: listed.name.clone(),
         name: listed.name,
-        modified_at: "1970-01-01T00:00:00Z",
+        modified_at: NO_TIME,
         size: 0,
         digest: String::new(),
         details: Details {
-            format: "wenyi",
-            family: "wenyi",
+            format: FAMILY,
+            family: FAMILY,
         },
         capabilities: listed.capabilities,
     });
     let models = models.collect();
     json(StatusCode::OK, &Tags { models })
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    modelfile: &'static str,
+    parameters: &'static str,
+    template: &'static str,
+    details: ShownDetails<'a>,
+    model_info: Map<String, Value>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    capabilities: &'static [&'static str],
+    modified_at: &'static str,
+}
+
+#[derive(Serialize)]
+struct ShownDetails<'a> {
+    parent_model: &'static str,
+    format: &'static str,
+    family: &'static str,
+    families: [&'static str; 1],
+    parameter_size: &'static str,
+    quantization_level: &'a str,
+}
+
+/// `POST /api/show`: what a model is and takes. There is no Modelfile behind it.
+pub(crate) async fn show(State(app): State<Arc<App>>, body: Payload) -> Result<Response, Problem> {
+    let fields = Fields::parse(body.bytes())?;
+    // Older clients say `name`.
+    let name: String = match fields.optional("model")? {
+        Some(name) => name,
+        None => fields.required("name")?,
+    };
+    let shown = app.models.registry.show(&untagged(&name)).await?;
+    let mut model_info = Map::new();
+    model_info.insert("general.architecture".into(), FAMILY.into());
+    let numbers = [
+        ("context_length", shown.context_length),
+        ("embedding_length", shown.dimensions),
+    ];
+    for (what, number) in numbers {
+        if let Some(number) = number {
+            // Clients put the architecture before it.
+            model_info.insert(format!("{FAMILY}.{what}"), number.into());
+        }
+    }
+    let body = Shown {
+        modelfile: "",
+        parameters: "",
+        template: "",
+        details: ShownDetails {
+            parent_model: "",
+            format: FAMILY,
+            family: FAMILY,
+            families: [FAMILY],
+            parameter_size: "",
+            quantization_level: &shown.precision,
+        },
+        model_info,
+        capabilities: shown.capabilities,
+        modified_at: NO_TIME,
+    };
+    Ok(json(StatusCode::OK, &body))
 }
 
 #[derive(Serialize)]
@@ -194,9 +262,6 @@ struct ErrorBody {
 
 /// `problem` in Ollama's shape.
 pub(crate) fn problem(problem: &Problem) -> Response {
-    let error = problem.hint().map_or_else(
-        || problem.to_string(),
-        |hint| format!("{problem}. Hint: {hint}"),
-    );
+    let error = problem.advice();
     json(problem.status(), &ErrorBody { error })
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine;
@@ -19,12 +19,12 @@ use super::loss::Loss;
 use super::{json, json_of};
 use crate::call::{Client, TextsRequest, Vectors, kept};
 use crate::foreign_tokens::Vocabulary;
-use crate::http::{App, Payload, RequestId};
+use crate::http::{App, Path, Payload, RequestId};
 use crate::problem::Problem;
 
 /// Inputs of a request.
 const MAX_INPUTS: usize = 2048;
-/// Tokens of a request's inputs together.
+/// Tokens of a request's inputs together, as clients count them.
 const MAX_TOKENS: usize = 300_000;
 /// Numbers that are printed without leaving the request's thread: about a millisecond.
 const INLINE_NUMBERS: usize = 20_000;
@@ -119,7 +119,6 @@ async fn parse(body: &Payload) -> Result<(TextsRequest, Encoding), Problem> {
             .map(overflow)
             .transpose()?,
         dimensions: fields.whole("dimensions")?,
-        max_tokens: Some(MAX_TOKENS),
         texts: texts(input, &model).await?,
         model: Some(model),
         ..TextsRequest::default()
@@ -129,17 +128,42 @@ async fn parse(body: &Payload) -> Result<(TextsRequest, Encoding), Problem> {
 
 /// The texts of `input`, whose ids are in the vocabulary that clients use for `model`.
 async fn texts(input: Input, model: &str) -> Result<Vec<String>, Problem> {
-    if input.ids() == 0 {
+    let has_ids = input.ids() > 0;
+    // A token has at least a byte.
+    if !has_ids && input.bytes() <= MAX_TOKENS {
         return input.texts(|_| Ok(String::new()));
     }
     let vocabulary = Vocabulary::of_model(model);
+    let read = move || {
+        let texts = input.texts(|ids| vocabulary.decode(ids))?;
+        if !has_ids {
+            check_tokens(vocabulary, &texts)?;
+        }
+        Ok(texts)
+    };
     // The first use of a vocabulary builds its table.
-    let texts = spawn_blocking(move || input.texts(|ids| vocabulary.decode(ids))).await;
-    texts.unwrap_or_else(|error| {
+    spawn_blocking(read).await.unwrap_or_else(|error| {
         Err(Problem::Internal {
             reason: error.to_string(),
         })
     })
+}
+
+/// Refuses texts of more tokens than a request may have, in the vocabulary that clients fill their
+/// requests by. The model's own may have several times as many: the signs that cl100k has as one
+/// token, such as 64 equals signs, are 64 tokens of BERT's, and a request that a client has filled to
+/// the limit would be refused.
+fn check_tokens(vocabulary: Vocabulary, texts: &[String]) -> Result<(), Problem> {
+    let mut received = 0;
+    for text in texts {
+        received += vocabulary.count(text);
+        // The rest need not be counted to know.
+        if received > MAX_TOKENS {
+            let limit = MAX_TOKENS;
+            return Err(Problem::TooManyTokens { received, limit });
+        }
+    }
+    Ok(())
 }
 
 fn role(name: String) -> Result<Role, Problem> {
@@ -324,13 +348,16 @@ pub(super) fn error(problem: &Problem) -> impl Serialize + use<> {
 /// `type` and `code`.
 fn class(problem: &Problem) -> (&'static str, Option<String>) {
     if let Problem::Provider { code, .. } = problem {
-        let is_ours = problem.status().is_server_error();
-        let kind = if is_ours {
-            "server_error"
-        } else {
-            "invalid_request_error"
+        let status = problem.status();
+        let is_used_up = code.as_deref() == Some("insufficient_quota");
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS if is_used_up => "insufficient_quota",
+            StatusCode::TOO_MANY_REQUESTS => "requests",
+            _ if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
         };
-        return (kind, code.clone());
+        let haste = (status == StatusCode::TOO_MANY_REQUESTS).then(|| "rate_limit_exceeded".into());
+        return (kind, code.clone().or(haste));
     }
     let (kind, code) = known_class(problem);
     (kind, code.map(str::to_owned))
@@ -360,6 +387,7 @@ fn param(problem: &Problem) -> Option<&'static str> {
         Problem::Dimensions { .. } => Some("dimensions"),
         Problem::ContextLength { .. } => Some("messages"),
         Problem::NoModel { .. } => Some("model"),
+        Problem::Prompt { .. } => Some("input_type"),
         _ => None,
     }
 }
@@ -406,7 +434,7 @@ pub(super) fn message(problem: &Problem) -> String {
         ),
         Problem::NoModel { .. } => {
             // Most clients show nothing but the message.
-            format!("{problem}. Hint: {}", problem.hint().unwrap_or_default())
+            problem.advice()
         }
         _ => problem.to_string(),
     }

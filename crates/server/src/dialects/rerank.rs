@@ -246,10 +246,7 @@ struct ErrorBody {
 
 /// `problem` in the shape of both.
 pub(crate) fn problem(problem: &Problem) -> Response {
-    let message = problem.hint().map_or_else(
-        || problem.to_string(),
-        |hint| format!("{problem}. Hint: {hint}"),
-    );
+    let message = problem.advice();
     let detail = message.clone();
     json(problem.status(), &ErrorBody { message, detail })
 }

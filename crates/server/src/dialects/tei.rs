@@ -1,6 +1,8 @@
 //! The routes of Hugging Face's text-embeddings-inference. Its requests name no model: the first
 //! one of the kind that the route needs answers.
 
+mod predict;
+
 use std::sync::Arc;
 
 use axum::Extension;
@@ -17,16 +19,24 @@ use super::input::Input;
 use super::json;
 use super::loss::Loss;
 use super::ranking::ranked;
+pub(crate) use predict::predict;
+
 use crate::call::{Client, RerankRequest, TextsRequest};
 use crate::http::{App, Payload};
+use crate::models::{Choice, Chosen, Remote};
 use crate::problem::Problem;
 
 /// Inputs of a request; the original takes 32 unless it is told otherwise.
 const MAX_INPUTS: usize = 2048;
 
+/// Tokens of a text for a model of which nothing is known: most small ones take this much.
+const CAUTIOUS_LENGTH: usize = 512;
+
 /// The routes whose problems are printed here.
-pub(crate) const ROUTES: [&str; 8] = [
+pub(crate) const ROUTES: [&str; 9] = [
     "/embed",
+    // Not served; its clients understand the answer all the same.
+    "/embed_all",
     "/embed_sparse",
     "/rerank",
     "/similarity",
@@ -89,11 +99,22 @@ async fn texts_request(
 ) -> Result<TextsRequest, Problem> {
     let input: Input = fields.required("inputs")?;
     check_count("inputs", input.len())?;
+    let truncate: Option<bool> = fields.optional("truncate")?;
+    check_direction(fields, truncate)?;
     let texts = if input.ids() == 0 {
         input.texts(|_| Ok::<_, Problem>(String::new()))?
     } else {
         // Ids of the model's own vocabulary.
-        let chosen = app.models.registry.choose_here(None, kind).await?;
+        let chosen = match app.models.registry.choose(None, kind).await? {
+            Choice::Here(chosen) => chosen,
+            Choice::There(model, _) => {
+                let reason = format!(
+                    "has token ids, and the vocabulary of `{model}`, which is behind an API, is \
+                     not known here; send texts"
+                );
+                return Err(Problem::field("inputs", reason));
+            }
+        };
         let tokenizer = chosen.worker.encoder().tokenizer();
         let vocab_size = tokenizer.vocab_size();
         input.texts(|ids| {
@@ -108,7 +129,7 @@ async fn texts_request(
     Ok(TextsRequest {
         texts,
         role: role(fields)?,
-        overflow: fields.optional("truncate")?.map(policy),
+        overflow: truncate.map(policy),
         dimensions: fields.whole("dimensions")?,
         ..TextsRequest::default()
     })
@@ -123,6 +144,27 @@ fn check_count(field: &'static str, received: usize) -> Result<(), Problem> {
             limit: MAX_INPUTS,
         }),
         _ => Ok(()),
+    }
+}
+
+/// Texts are cut at their end and nowhere else: a request that wants the end kept must not get the
+/// vector of the start. Where nothing is to be cut, the field means nothing.
+fn check_direction(fields: &Fields<'_>, truncate: Option<bool>) -> Result<(), Problem> {
+    let field = "truncation_direction";
+    let Some(direction) = fields.optional::<String>(field)? else {
+        return Ok(());
+    };
+    match &*direction.to_ascii_lowercase() {
+        "right" => Ok(()),
+        "left" if truncate == Some(false) => Ok(()),
+        "left" => Err(Problem::field(
+            field,
+            "is `left`, but only the end of a text can be cut off",
+        )),
+        _ => {
+            let reason = format!("is `{direction}`, expected `right`");
+            Err(Problem::field(field, reason))
+        }
     }
 }
 
@@ -163,6 +205,7 @@ pub(crate) async fn rerank(
     let raw_scores: bool = fields.optional("raw_scores")?.unwrap_or(false);
     let return_text: bool = fields.optional("return_text")?.unwrap_or(false);
     let truncate: bool = fields.optional("truncate")?.unwrap_or(true);
+    check_direction(&fields, Some(truncate))?;
     let request = RerankRequest {
         model: None,
         query: fields.required("query")?,
@@ -200,12 +243,14 @@ pub(crate) async fn similarity(
     let (inputs, parameters) = (fields.object("inputs")?, fields.object("parameters")?);
     let sentences: Vec<String> = inputs.required("sentences")?;
     check_count("sentences", sentences.len())?;
+    let truncate: Option<bool> = parameters.optional("truncate")?;
+    check_direction(&parameters, truncate)?;
     let mut texts = vec![inputs.required("source_sentence")?];
     texts.extend(sentences);
     let request = TextsRequest {
         texts,
         role: role(&parameters)?,
-        overflow: parameters.optional("truncate")?.map(policy),
+        overflow: truncate.map(policy),
         ..TextsRequest::default()
     };
     let answer = app.models.embed(client, request).await?;
@@ -232,6 +277,15 @@ struct Token {
     stop: Option<usize>,
 }
 
+/// The model of [`info`], which must be on this machine: another one's tokens are no use to those who
+/// then ask the first for vectors.
+async fn first_here(app: &App, wanted: &'static str) -> Result<Chosen, Problem> {
+    match app.models.registry.first().await? {
+        (_, Choice::Here(chosen)) => Ok(chosen),
+        (_, Choice::There(model, _)) => Err(Problem::Elsewhere { model, wanted }),
+    }
+}
+
 /// `POST /tokenize`.
 pub(crate) async fn tokenize(
     State(app): State<Arc<App>>,
@@ -242,7 +296,7 @@ pub(crate) async fn tokenize(
     check_count("inputs", input.len())?;
     let texts = input.texts(|_| Err(Problem::field("inputs", "has ids, expected texts")))?;
     let add_special: bool = fields.optional("add_special_tokens")?.unwrap_or(true);
-    let chosen = app.models.registry.first_here().await?;
+    let chosen = first_here(&app, "tokens").await?;
     let tokenizer = chosen.worker.encoder().tokenizer();
     let special = |ids: &[u32]| {
         let ids = if add_special { ids } else { &[] };
@@ -292,7 +346,7 @@ pub(crate) async fn decode(
             return Err(Problem::field("ids", "has texts, expected token ids"));
         }
     };
-    let chosen = app.models.registry.first_here().await?;
+    let chosen = first_here(&app, "texts of tokens").await?;
     let tokenizer = chosen.worker.encoder().tokenizer();
     let mut texts = Vec::with_capacity(lists.len());
     for ids in lists {
@@ -312,7 +366,8 @@ pub(crate) async fn decode(
 #[derive(Serialize)]
 struct Info {
     model_id: String,
-    model_sha: String,
+    /// Not known of models behind an API.
+    model_sha: Option<String>,
     model_dtype: String,
     served_model_name: String,
     model_type: serde_json::Value,
@@ -328,9 +383,50 @@ struct Info {
     docker_label: Option<String>,
 }
 
-/// `GET /info`: the first model.
+/// `GET /info`: the model that answers `/embed`; if there is none, the one of `/rerank` or
+/// `/embed_sparse`.
 pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let chosen = app.models.registry.first_here().await?;
+    let info = match app.models.registry.first().await? {
+        (_, Choice::Here(chosen)) => info_here(&app, &chosen),
+        (output, Choice::There(name, remote)) => info_there(&app, output, name, &remote),
+    };
+    Ok(json(StatusCode::OK, &info))
+}
+
+/// What the server says of any model.
+fn usual_info(app: &App, name: &str, model_type: serde_json::Value) -> Info {
+    Info {
+        model_id: name.to_owned(),
+        model_sha: None,
+        model_dtype: "remote".into(),
+        served_model_name: name.to_owned(),
+        model_type,
+        max_concurrent_requests: app.options.max_requests,
+        max_input_length: CAUTIOUS_LENGTH,
+        max_batch_tokens: app.options.max_queued_tokens,
+        max_batch_requests: None,
+        max_client_batch_size: MAX_INPUTS,
+        auto_truncate: app.options.overflow != Overflow::Error,
+        tokenization_workers: 1,
+        version: env!("CARGO_PKG_VERSION"),
+        sha: None,
+        docker_label: None,
+    }
+}
+
+fn info_there(app: &App, output: Output, name: String, remote: &Remote) -> Info {
+    let model_type = match output {
+        Output::Relevance => serde_json::json!({"reranker": {}}),
+        _ => serde_json::json!({"embedding": {"pooling": "remote"}}),
+    };
+    let known = remote.endpoint().max_text_tokens(remote.model());
+    Info {
+        max_input_length: known.unwrap_or(CAUTIOUS_LENGTH),
+        ..usual_info(app, &name, model_type)
+    }
+}
+
+fn info_here(app: &App, chosen: &Chosen) -> Info {
     let encoder = chosen.worker.encoder();
     let description = encoder.description();
     let model_type = match description.output {
@@ -340,30 +436,29 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Response, Proble
         Output::Relevance => serde_json::json!({"reranker": {}}),
         Output::Sparse => serde_json::json!({"embedding": {"pooling": "splade"}}),
     };
-    let info = Info {
-        model_id: chosen.name.clone(),
-        model_sha: encoder.fingerprint().weights.clone(),
+    Info {
+        model_sha: Some(encoder.fingerprint().weights.clone()),
         model_dtype: encoder.precision().to_string(),
-        served_model_name: chosen.name.clone(),
-        model_type,
-        max_concurrent_requests: app.options.max_requests,
         max_input_length: encoder.max_length(),
-        max_batch_tokens: app.options.max_queued_tokens,
-        max_batch_requests: None,
-        max_client_batch_size: MAX_INPUTS,
-        auto_truncate: app.options.overflow != Overflow::Error,
         tokenization_workers: encoder.threads(),
-        version: env!("CARGO_PKG_VERSION"),
-        sha: None,
-        docker_label: None,
-    };
-    Ok(json(StatusCode::OK, &info))
+        ..usual_info(app, &chosen.name, model_type)
+    }
 }
 
 #[derive(Serialize)]
 struct ErrorBody {
     error: String,
     error_type: &'static str,
+}
+
+/// What a provider's status means here: a request that is at fault is the client's, haste is told,
+/// and all else is between the server and its provider.
+fn of_provider(status: StatusCode) -> (StatusCode, &'static str) {
+    match status.as_u16() {
+        400 | 413 | 422 => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
+        429 => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+        _ => (StatusCode::FAILED_DEPENDENCY, "Backend"),
+    }
 }
 
 /// `problem` in the original's shape and statuses.
@@ -380,7 +475,10 @@ pub(crate) fn problem(problem: &Problem) -> Response {
         Problem::Field { reason, .. } if reason == "is empty" => (StatusCode::BAD_REQUEST, "Empty"),
         Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
         Problem::Stopping | Problem::Load { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
-        Problem::Internal { .. } => (StatusCode::FAILED_DEPENDENCY, "Backend"),
+        Problem::Internal { .. } | Problem::Deadline(_) => {
+            (StatusCode::FAILED_DEPENDENCY, "Backend")
+        }
+        Problem::Provider { status, .. } => of_provider(*status),
         _ if problem.status() == StatusCode::BAD_REQUEST => {
             (StatusCode::UNPROCESSABLE_ENTITY, "Validation")
         }

@@ -5,7 +5,7 @@ mod filter;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use super::fields::Fields;
 use super::json;
 use super::listed::{list, paging, parameter};
 use crate::call::Client;
-use crate::http::{App, Payload};
+use crate::http::{App, Path, Payload};
 use crate::problem::Problem;
 use crate::vector_stores::{
     Attachment, Batch, Change, Chunking, Counts, Description, NewAttachment, Search, Status, search,

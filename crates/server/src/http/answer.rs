@@ -14,6 +14,7 @@ use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use super::App;
+use super::body::Receiving;
 use super::stream::Keeping;
 use crate::dialects::Dialect;
 #[cfg(feature = "otlp")]
@@ -138,8 +139,13 @@ async fn within_limits(
         return Err(Problem::Busy { retry_after });
     };
     let limit = app.options.request_timeout;
+    let receiving = Receiving::default();
+    request.extensions_mut().insert(receiving.clone());
     let answered = timeout(limit, next.run(request)).await;
-    let response = answered.map_err(|_| Problem::Deadline(limit))?;
+    let response = answered.map_err(|_| match receiving.is_so() {
+        true => Problem::SlowClient(limit),
+        false => Problem::Deadline(limit),
+    })?;
     Ok(held(response, place))
 }
 
@@ -175,7 +181,10 @@ fn printed(
         headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs().max(1)));
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         headers.insert(RETRY_AFTER_MS, HeaderValue::from(milliseconds));
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+    }
+    if let Some(word) = problem.should_retry() {
+        let word = if word { "true" } else { "false" };
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(word));
     }
     if is_head {
         *printed.body_mut() = axum::body::Body::empty();

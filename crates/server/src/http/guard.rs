@@ -32,7 +32,7 @@ impl Guard {
             keys: options
                 .keys
                 .iter()
-                .map(|key| hash(key.as_bytes()))
+                .map(|key| hash(key.expose().as_bytes()))
                 .collect(),
             hasher: RandomState::new(),
         }
@@ -86,6 +86,8 @@ fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
         None => host.split(':').next().unwrap_or_default(),
     };
     let is_loopback = (name.parse::<std::net::IpAddr>()).is_ok_and(|address| address.is_loopback());
+    // Names of hosts have no case.
+    let name = name.to_ascii_lowercase();
     if is_loopback || name == "localhost" || name.ends_with(".localhost") {
         return Ok(());
     }
@@ -100,7 +102,7 @@ mod tests {
 
     fn guard(keys: &[&str]) -> Guard {
         Guard::new(&ServerOptions {
-            keys: keys.iter().map(ToString::to_string).collect(),
+            keys: keys.iter().map(|key| (*key).into()).collect(),
             ..ServerOptions::default()
         })
     }
@@ -159,6 +161,7 @@ mod tests {
         for host in [
             "localhost",
             "localhost:8000",
+            "LocalHost:8000",
             "127.0.0.1:1",
             "[::1]:8000",
             "a.localhost",

@@ -1,9 +1,10 @@
 //! The way in and out: [`listen`] takes connections ([`patient`] with their writes), [`routes`] is the table of what is served,
 //! [`guard`] checks who asks and bounds the work, [`body`] reads bodies, [`stream`] sends those that
-//! grow, [`answer`] prints
+//! grow, [`path`] reads what a path names, [`answer`] prints
 //! problems, counts and logs.
 
 mod body;
+mod path;
 mod stream;
 mod guard;
 mod answer;
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 pub(crate) use answer::{MODEL, RequestId, named};
 pub(crate) use body::Payload;
 pub(crate) use listen::serve;
+pub(crate) use path::Path;
 pub(crate) use routes::router;
 pub(crate) use stream::streamed;
 

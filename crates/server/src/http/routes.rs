@@ -4,16 +4,27 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::HeaderValue;
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use super::{App, answer, operate};
 use crate::dialects::{
     ask, chat, dashscope, files, ollama, ollama_chat, openai, qdrant, rerank, tei, vector_stores,
 };
 use crate::problem::Problem;
+
+/// What pages of other origins may read beside the body.
+const EXPOSED: [HeaderName; 7] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("retry-after"),
+    HeaderName::from_static("retry-after-ms"),
+    HeaderName::from_static("x-should-retry"),
+    HeaderName::from_static("x-wenyi-model"),
+    HeaderName::from_static("x-wenyi-split"),
+    HeaderName::from_static("x-wenyi-truncated"),
+];
 
 /// All routes with everything around them.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -73,11 +84,13 @@ fn others() -> Router<Arc<App>> {
         .route("/similarity", post(tei::similarity))
         .route("/tokenize", post(tei::tokenize))
         .route("/decode", post(tei::decode))
+        .route("/predict", post(tei::predict))
         .route("/info", get(tei::info))
         .route("/api/chat", post(ollama_chat::chat))
         .route("/api/generate", post(ollama_chat::generate))
         .route("/api/embed", post(ollama::embed))
         .route("/api/embeddings", post(ollama::embeddings))
+        .route("/api/show", post(ollama::show))
         .route("/api/tags", get(ollama::tags))
         .route("/api/ps", get(ollama::running))
         .route("/api/version", get(ollama::version))
@@ -205,7 +218,11 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
-    let layer = CorsLayer::new().allow_methods(Any).allow_headers(Any);
+    let layer = CorsLayer::new()
+        .allow_methods(Any)
+        // `*` would not cover `Authorization`.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(EXPOSED);
     if origins.iter().any(|origin| origin == "*") {
         return Some(layer.allow_origin(Any));
     }

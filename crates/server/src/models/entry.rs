@@ -166,6 +166,8 @@ impl Entry {
             Problem::Load {
                 model: self.served.name.clone(),
                 reason,
+                // A provider is not asked for anything yet; a download may come through another time.
+                is_permanent: matches!(self.place, Place::Remote(_)),
             }
         })?;
         let milliseconds = started.elapsed().as_millis();

@@ -21,7 +21,7 @@ mod served;
 use std::sync::Arc;
 
 pub(crate) use blocking::{answered, start};
-pub(crate) use registry::{Choice, Registry};
+pub(crate) use registry::{Choice, Chosen, Registry};
 pub(crate) use remote::Remote;
 pub(crate) use served::Served;
 pub(crate) use speaker::{Prompt, Speaker, Spoken};

@@ -46,10 +46,8 @@ impl Models {
             return self.embed_raw(client, &chosen, request, dimensions).await;
         }
         let options = self.embed_options(&request);
-        let max_tokens = request.max_tokens;
         let texts = self.prepare(&chosen, request.texts, options).await?;
         let usage: Vec<_> = texts.iter().map(Prepared::usage).collect();
-        check_tokens(&usage, max_tokens)?;
         let vectors = self.vectors(client, &chosen, texts).await?;
         self.metrics.tokens(&chosen.name, kept(&usage));
         Ok(Vectors {
@@ -75,7 +73,6 @@ impl Models {
         let plan = move || plan_all(worker.encoder(), &request.texts, &options);
         let planned = blocking(bytes, plan).await?;
         let usage: Vec<_> = planned.iter().map(|planned| planned.usage).collect();
-        check_tokens(&usage, request.max_tokens)?;
         let readings = chosen.worker.read(client.0, planned).await?;
         self.metrics.tokens(&chosen.name, kept(&usage));
         Ok(Vectors {
@@ -158,7 +155,6 @@ impl Models {
         let plan = move || plan_all(worker.encoder(), &request.texts, &options);
         let planned = blocking(bytes, plan).await?;
         let usage: Vec<_> = planned.iter().map(|planned| planned.usage).collect();
-        check_tokens(&usage, request.max_tokens)?;
         let readings = chosen.worker.read(client.0, planned).await?;
         self.metrics.tokens(&chosen.name, kept(&usage));
         let encoder = chosen.worker.encoder();
@@ -333,14 +329,6 @@ fn cut<'a>(
             Ok((&document[..end], offsets.len() - limit))
         }
         None => Ok((document, 0)),
-    }
-}
-
-fn check_tokens(usage: &[TokenUsage], limit: Option<usize>) -> Result<(), Problem> {
-    let received = usage.iter().map(|usage| usage.seen).sum();
-    match limit {
-        Some(limit) if received > limit => Err(Problem::TooManyTokens { received, limit }),
-        _ => Ok(()),
     }
 }
 

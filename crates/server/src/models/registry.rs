@@ -39,6 +39,18 @@ pub(crate) struct Listed {
     pub(crate) capabilities: &'static [&'static str],
 }
 
+/// What a model is, for those who ask before they use it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) capabilities: &'static [&'static str],
+    /// Tokens that it can read at once.
+    pub(crate) context_length: Option<usize>,
+    /// Of its vectors.
+    pub(crate) dimensions: Option<usize>,
+    /// Of its numbers in memory; empty for models behind an API.
+    pub(crate) precision: String,
+}
+
 /// A local encoder that answers a request, held in memory as long as this lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Chosen {
@@ -171,10 +183,9 @@ impl Registry {
     ) -> Result<Chosen, Problem> {
         match self.choose(name, wanted).await? {
             Choice::Here(chosen) => Ok(chosen),
-            Choice::There(model, _) => Err(Problem::Kind {
+            Choice::There(model, _) => Err(Problem::Elsewhere {
                 model,
                 wanted: Wanted::from(wanted).plural(),
-                available: "what its provider gives in other ways",
             }),
         }
     }
@@ -195,17 +206,47 @@ impl Registry {
         }
     }
 
-    /// The first encoder on this machine, whatever it gives.
-    pub(crate) async fn first_here(&self) -> Result<Chosen, Problem> {
-        let mut here = (self.entries.iter()).filter(|entry| matches!(entry.place, Place::Encoder));
-        let entry = here.next().ok_or(Problem::NoModelFor {
-            wanted: "vectors or scores on this machine",
-        })?;
-        let name = entry.served.name.clone();
-        match self.load(entry).await? {
-            Loaded::Encoder(worker) => Ok(Chosen { name, worker }),
-            _ => Err(Problem::NoModelFor { wanted: "vectors" }),
+    /// What answers requests for vectors that name no model; if nothing does, those for scores or
+    /// for sparse vectors.
+    pub(crate) async fn first(&self) -> Result<(Output, Choice<Chosen>), Problem> {
+        for wanted in [Output::Embedding, Output::Relevance, Output::Sparse] {
+            match self.choose(None, wanted).await {
+                Err(Problem::NoModelFor { .. }) => {}
+                chosen => return Ok((wanted, chosen?)),
+            }
         }
+        Err(Problem::NoModelFor {
+            wanted: "vectors or scores",
+        })
+    }
+
+    /// What is known of the model called `name`; loaded, since its files say most.
+    pub(crate) async fn show(&self, name: &str) -> Result<Shown, Problem> {
+        let found = self.find(name);
+        let entry = found.ok_or_else(|| self.unknown(name, Wanted::Embedding))?;
+        let loaded = self.load(entry).await?;
+        let mut shown = Shown {
+            capabilities: entry.capabilities(),
+            ..Shown::default()
+        };
+        match &loaded {
+            Loaded::Encoder(worker) => {
+                let encoder = worker.encoder();
+                shown.context_length = Some(encoder.max_length());
+                let gives_vectors = encoder.description().output == Output::Embedding;
+                shown.dimensions = gives_vectors.then(|| encoder.dimensions());
+                shown.precision = encoder.precision().to_string();
+            }
+            Loaded::Chat(speaker, worker) => {
+                shown.context_length = speaker.decoder().map(|decoder| decoder.context());
+                shown.dimensions = Some(worker.encoder().dimensions());
+                shown.precision = worker.encoder().precision().to_string();
+            }
+            Loaded::Remote(remote) => {
+                shown.context_length = remote.endpoint().max_text_tokens(remote.model());
+            }
+        }
+        Ok(shown)
     }
 
     async fn loaded(

@@ -100,6 +100,7 @@ impl Relay {
             code: None,
             reason: format!("{provider}: {reason}"),
             retry_after: None,
+            should_retry: None,
             hint: None,
         }
     }

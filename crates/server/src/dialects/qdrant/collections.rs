@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use wenyi::store::vector_store::{Distance, Space, UNNAMED};
 
 use super::{answered, parse, waits};
 use crate::collections::{CollectionConfig, Description};
-use crate::http::{App, Payload};
+use crate::http::{App, Path, Payload};
 use crate::problem::Problem;
 
 /// `GET /collections`.

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::collections::Collections;
 use crate::http::App;
-use crate::problem::Problem;
+use crate::problem::{Problem, with_hint};
 
 /// The version of Qdrant's REST that is spoken: clients compare it with their own.
 const SPOKEN: &str = "1.20.0";
@@ -105,10 +105,7 @@ pub(crate) fn problem(problem: &Problem) -> Response {
         other if other.status().is_server_error() => format!("Service internal error: {other}"),
         other => other.to_string(),
     };
-    let message = match problem.hint() {
-        Some(hint) => format!("{message}. Hint: {hint}"),
-        None => message,
-    };
+    let message = with_hint(message, problem.hint());
     super::json(
         problem.status(),
         &json!({"status": {"error": message}, "time": 0.0}),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use wenyi::store::vector_store::{NamedPoint, NamedVector, PayloadChange, PointId
 use super::wire::{Columns, Id, VectorsField, filter, selection};
 use super::{answered, parse, waits};
 use crate::collections::{Collections, Mode, Upsert};
-use crate::http::{App, Payload};
+use crate::http::{App, Path, Payload};
 use crate::problem::Problem;
 
 /// What a change is answered with.

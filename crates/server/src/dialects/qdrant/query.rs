@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::read::{LIMIT, OrderByField};
 use super::wire::{Record, Shown, VectorField, WithPayload, WithVectors, filter, id};
 use super::{answered, parse};
 use crate::collections::{Collections, Found, Fusion, Input, Lookup, Query, Strategy, What};
-use crate::http::{App, Payload};
+use crate::http::{App, Path, Payload};
 use crate::problem::Problem;
 
 /// Queries in each other: deeper than anybody writes, far from the end of the stack.

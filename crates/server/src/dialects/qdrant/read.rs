@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use wenyi::store::vector_store::Scroll;
 use super::wire::{Id, Shown, WithPayload, WithVectors, filter, id, ids};
 use super::{answered, parse};
 use crate::collections::OrderBy;
-use crate::http::{App, Payload};
+use crate::http::{App, Path, Payload};
 use crate::problem::Problem;
 
 /// Points of a page, and values of a facet, if a client does not say.
