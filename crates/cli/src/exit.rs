@@ -8,7 +8,8 @@ use wenyi::embed::EmbedError;
 use wenyi_engine::ErrorKind;
 
 use crate::interrupt;
-use crate::output::style;
+use crate::output::printable::printable;
+use crate::output::style::{self, Style};
 
 /// The user can cure it: wrong arguments, wrong input.
 const USER_ERROR: u8 = 2;
@@ -232,13 +233,25 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn print(stderr: &mut impl Write, error: &anyhow::Error, verdict: &Verdict) -> io::Result<()> {
     let style = style::stderr();
     if verdict.code == INTERRUPTED && interrupt::requested() {
-        return writeln!(stderr, "{}: {error}", style.bold("stopped"));
+        return writeln!(stderr, "{}", stopped(error, style));
     }
-    writeln!(stderr, "{}: {}", style.error("error"), chain(error))?;
+    // Errors name files and say what servers answered.
+    let (message, word) = (chain(error), style.error("error"));
+    writeln!(stderr, "{word}: {}", printable(&message))?;
     if let Some(hint) = &verdict.hint {
-        writeln!(stderr, "\n{}: {hint}", style.accent("hint"))?;
+        writeln!(stderr, "\n{}: {}", style.accent("hint"), printable(hint))?;
     }
     Ok(())
+}
+
+/// That the user stopped the work, and what remains of it if the error says so.
+fn stopped(error: &anyhow::Error, style: Style) -> String {
+    /// What libraries say that know no more.
+    const ALONE: &str = "stopped";
+    match (style.bold(ALONE), error.to_string()) {
+        (word, message) if message == ALONE => word,
+        (word, message) => format!("{word}: {}", printable(&message)),
+    }
 }
 
 /// The causes, outermost first, as `{:#}` prints them, but none twice: many libraries put the
@@ -301,6 +314,15 @@ mod tests {
             .code,
             INTERRUPTED
         );
+    }
+
+    #[test]
+    fn that_it_stopped_is_said_once() {
+        let said = |error: anyhow::Error| stopped(&error, Style::PLAIN);
+        let hub = wenyi::hub::Error::from(wenyi::hub::ErrorKind::Cancelled);
+        assert_eq!(said(hub.into()), "stopped");
+        let message = "3 texts done".into();
+        assert_eq!(said(Stopped { message }.into()), "stopped: 3 texts done");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, P
 use wenyi::progress::{Progress, Unit};
 
 use crate::interrupt;
+use crate::output::printable::printable;
 use crate::output::{quantity, style};
 
 /// Shows how far long work is; stops it on Ctrl-C.
@@ -102,6 +103,8 @@ impl Progress for Terminal {
     }
 
     fn note(&self, message: &str) {
+        // A note may name files or say what a server answered.
+        let message = printable(message);
         let line = format!("{}: {message}", style::stderr().accent("note"));
         match self.stage().as_ref() {
             Some(stage) => stage.bar.suspend(|| say(&line)),

@@ -62,6 +62,23 @@ impl QuestionArguments {
         self.documents().open(model, progress)
     }
 
+    /// The collection as it is, if nothing is to be indexed first: to compare words, no model is
+    /// needed then. Gives the file as well.
+    pub(crate) fn open_as_it_is(
+        &self,
+        model: &ModelArguments,
+    ) -> anyhow::Result<Option<(Collection, PathBuf)>> {
+        let hub = model::hub(model.compute.offline)?;
+        let target = Target::new(&self.path, self.indexing.collection.as_deref(), &hub);
+        if !self.no_index && matches!(target, Target::Documents { .. }) {
+            return Ok(None);
+        }
+        self.documents().expect_something(&target)?;
+        let file = target.collection().to_owned();
+        let collection = Collection::open_read_only(&file).map_err(wenyi::retrieve::Error::from)?;
+        Ok(Some((collection, file)))
+    }
+
     fn documents(&self) -> Documents<'_> {
         Documents {
             path: &self.path,

@@ -90,6 +90,11 @@ impl Texts {
         self.consumed
     }
 
+    /// Where the texts come from, for messages: `notes.txt`.
+    pub(crate) fn name(&self) -> String {
+        format!("`{}`", self.name)
+    }
+
     /// Where the last text came from, for messages: `notes.txt line 12`.
     pub(crate) fn place(&self, line: u64) -> String {
         format!("`{}` line {line}", self.name)

@@ -252,6 +252,14 @@ impl ErrorKind {
                                      take out what contradicts itself or is not known"
                     .into()
             }
+            Self::UnknownPrompt { .. } => {
+                "leave the role out, or take one of these; `query` and `document` suit every model"
+                    .into()
+            }
+            Self::Head { .. } => {
+                "`wenyi models list` shows what each model gives; choose another with `--model`"
+                    .into()
+            }
             Self::Dimensions { available, .. } => format!("choose 1 to {available}"),
             _ => return None,
         })

@@ -8,24 +8,29 @@ use std::ops::ControlFlow;
 use wenyi::rag::{Answer, AnsweredBy, Evidence, Rag, RagEvent};
 
 use crate::exit::Stopped;
-use crate::interrupt;
+use crate::{interrupt, output};
 
 pub(crate) use show::Show;
 
-/// Lets the chat model of `rag` answer from `evidence`, which was shown, and shows what it says.
+/// Lets the chat model of `rag` answer from `evidence`, which was shown, and shows what it says; what
+/// it had said until then if Ctrl-C is pressed.
 pub(crate) fn answer(rag: &Rag, evidence: Evidence, show: Show) -> anyhow::Result<Answer> {
+    let mut flow = output::flow();
     let answer = rag.answer(evidence, &mut |event| {
         if let RagEvent::Text { text, claim, by } = event {
             // Quotes that stand in for an answer have been shown; a closed pipe ends the work, and
             // `write` will tell below.
-            if by != AnsweredBy::Quotes && write(&show.text(text, claim)).is_err() {
+            if by != AnsweredBy::Quotes && write(&show.text(text, claim, &mut flow)).is_err() {
                 return ControlFlow::Break(());
             }
         }
         go_on()
     })?;
-    write(&show.end(&answer))?;
-    stopped()?;
+    write(&flow.rest())?;
+    match interrupt::requested() {
+        true => write("\n")?,
+        false => write(&show.end(&answer))?,
+    }
     Ok(answer)
 }
 

@@ -4,7 +4,9 @@ use wenyi::chat::FinishReason;
 use wenyi::rag::{Answer, AnsweredBy, Claim, Evidence, Language, Quote, Support};
 
 use crate::output;
+use crate::output::flow::Flow;
 use crate::output::place::place;
+use crate::output::printable::printable;
 use crate::output::style::Style;
 use crate::output::wrap::wrap;
 
@@ -50,7 +52,7 @@ impl Show {
             } else {
                 " ".repeat(mark.len())
             };
-            let line = format!("{lead}{}", &quote.text[line]);
+            let line = format!("{lead}{}", printable(&quote.text[line]));
             text.push_str(&format!("{}\n", line.trim_end()));
         }
         let lines = (quote.first_line, quote.last_line);
@@ -58,7 +60,7 @@ impl Show {
         let lead = " ".repeat(mark.len());
         let headings = match quote.heading_path.join(" › ") {
             headings if headings.is_empty() => headings,
-            headings => self.style.dim(&format!("  {headings}")),
+            headings => self.style.dim(&format!("  {}", printable(&headings))),
         };
         text.push_str(&format!(
             "{lead}{}{headings}\n\n",
@@ -80,15 +82,16 @@ impl Show {
         text
     }
 
-    /// The next part of the answer; what the passages do not support is marked.
-    pub(crate) fn text(self, text: &str, claim: Option<&Claim>) -> String {
-        match claim {
-            Some(claim) if claim.support == Support::None => {
-                let mark = self.style.error("[?]");
-                format!("{text} {mark}")
-            }
-            _ => text.to_owned(),
+    /// The next part of the answer, as far as it can be printed; what the passages do not support is
+    /// marked.
+    pub(crate) fn text(self, text: &str, claim: Option<&Claim>, flow: &mut Flow) -> String {
+        const MARK: &str = "[?]";
+        let mut ready = flow.push(&printable(text));
+        if claim.is_some_and(|claim| claim.support == Support::None) {
+            ready.push_str(&flow.push(" "));
+            ready.push_str(&flow.painted(MARK, &self.style.error(MARK)));
         }
+        ready
     }
 
     /// What is to be known of an answer, behind it.
@@ -114,6 +117,12 @@ impl Show {
                     "文档不支持模型的回答；以上是文档的原文",
                 ),
             });
+        }
+        if answer.answered_by == AnsweredBy::Quotes && lines.is_empty() {
+            lines.push(self.say(
+                "the model gave no answer of its own; the quotes above are the answer",
+                "模型没有给出自己的回答；以上是文档的原文",
+            ));
         }
         if answer.finish_reason == Some(FinishReason::Repetition) {
             lines.push(self.repeats());
@@ -144,6 +153,7 @@ impl Show {
 
     /// What a follow-up was taken to mean.
     pub(crate) fn looked_up(self, question: &str) -> String {
+        let question = printable(question);
         format!("{} {question}", self.say("looked up:", "查找："))
     }
 
@@ -166,5 +176,47 @@ impl Show {
             Language::English => english,
             Language::Chinese => chinese,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controls_in_a_models_words_are_not_obeyed() {
+        let show = Show::new(Style::PLAIN, Language::English);
+        let text = show.text("It is \u{1b}[2Jred.", None, &mut Flow::new(None));
+        assert_eq!(text, "It is ␛[2Jred.");
+        assert_eq!(show.looked_up("a\u{7}b"), "looked up: a␇b");
+    }
+
+    #[test]
+    fn a_model_that_says_nothing_of_its_own_is_mentioned() {
+        let evidence = Evidence {
+            question: "谁保管钥匙？".into(),
+            model: "m".into(),
+            support: Support::Strong,
+            coverage: None,
+            margin: 1.0,
+            quotes: Vec::new(),
+            passages: Vec::new(),
+            seconds: 0.0,
+        };
+        let answer = Answer {
+            question: evidence.question.clone(),
+            text: String::new(),
+            answered_by: AnsweredBy::Quotes,
+            support: Support::Strong,
+            claims: Vec::new(),
+            num_left_out: 0,
+            evidence,
+            model: Some("qwen".into()),
+            finish_reason: None,
+            usage: None,
+        };
+        let show = |language| Show::new(Style::PLAIN, language).end(&answer);
+        assert!(show(Language::Chinese).contains("模型没有给出自己的回答"));
+        assert!(show(Language::English).contains("gave no answer of its own"));
     }
 }

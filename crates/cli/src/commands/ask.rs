@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     answering::answer(&rag, evidence, show)?;
-    Ok(())
+    answering::stopped()
 }
 
 /// A chat model, by what can be expected of it.

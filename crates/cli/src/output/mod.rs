@@ -1,14 +1,19 @@
-//! What people see: styles, wrapping by display width, tables, numbers; and JSON for programs.
+//! What people see: styles, text of others made harmless, wrapping by display width, tables, numbers;
+//! and JSON for programs.
 
 pub(crate) mod style;
+pub(crate) mod printable;
 pub(crate) mod wrap;
+pub(crate) mod flow;
 pub(crate) mod table;
 pub(crate) mod quantity;
 pub(crate) mod place;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
+
+use flow::Flow;
 
 /// Writes `value` as the one JSON document of this run.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
@@ -25,6 +30,11 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     writeln!(stdout)?;
     stdout.flush()?;
     Ok(())
+}
+
+/// Text that comes piece by piece to standard output: broken into lines on a terminal alone.
+pub(crate) fn flow() -> Flow {
+    Flow::new(io::stdout().is_terminal().then(width))
 }
 
 /// Columns of the terminal, or what suits a file or a pipe.

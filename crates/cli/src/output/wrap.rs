@@ -79,7 +79,7 @@ fn trimmed(text: &str, line: Range<usize>) -> Range<usize> {
 
 /// The pieces between which a line may break: words, blanks, single wide characters with the marks
 /// that cling to them.
-fn units(line: &str) -> Vec<Range<usize>> {
+pub(super) fn units(line: &str) -> Vec<Range<usize>> {
     let mut units: Vec<Range<usize>> = Vec::new();
     let mut last = "";
     for (index, grapheme) in line.grapheme_indices(true) {

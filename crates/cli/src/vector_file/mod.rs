@@ -38,7 +38,8 @@ impl VectorFile {
         let form = form_of(target)?;
         if target.is_dir() {
             let message = format!("`{}` is a folder, expected a file name", target.display());
-            return Err(UserError::new(message).into());
+            let hint = "add a name, such as `vectors.npy`";
+            return Err(UserError::new(message).with_hint(hint).into());
         }
         let mut partial = target.as_os_str().to_owned();
         partial.push(".partial");
@@ -148,7 +149,8 @@ fn form_of(target: &Path) -> anyhow::Result<Form> {
                 "`--output` is `{}`, expected a name in .npy or .jsonl",
                 target.display()
             );
-            Err(UserError::new(message).into())
+            let hint = "`.npy` is for NumPy, `.jsonl` for everything else";
+            Err(UserError::new(message).with_hint(hint).into())
         }
     }
 }

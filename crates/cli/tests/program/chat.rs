@@ -210,3 +210,121 @@ fn a_small_model_takes_the_likeliest_words_unless_something_is_set() {
     command.args(["chat", "hello", "--top-p", "2"]);
     run(&mut command).failed(2, &["expected a number above 0, at most 1"]);
 }
+
+#[test]
+fn what_was_said_is_forgotten_and_nobody_elses_to_read() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let conversations = cache.path().join("conversations");
+    let (last, vectors) = (
+        conversations.join("last.json"),
+        conversations.join("last-vectors.json"),
+    );
+    chat(cache.path(), &[], "a secret\n").succeeded();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&last).expect("kept").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    // As a long conversation leaves them.
+    let remembered = r#"{"model": "m", "vectors": {"a secret": [1.0]}}"#;
+    for (arguments, input) in [(&["--new"][..], ""), (&[], "/clear\n")] {
+        std::fs::write(&vectors, remembered).expect("written");
+        chat(cache.path(), arguments, input).succeeded();
+        assert!(!vectors.exists(), "{arguments:?} {input:?}");
+    }
+    let kept = std::fs::read_to_string(&last).expect("kept");
+    assert!(!kept.contains("secret"), "{kept}");
+}
+
+#[test]
+fn a_broken_conversation_says_how_to_begin_anew() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let last = cache.path().join("conversations/last.json");
+    std::fs::create_dir(last.parent().expect("a folder")).expect("a folder");
+    std::fs::write(&last, "[{").expect("written");
+    chat(cache.path(), &[], "hello\n").failed(2, &["last.json", "hint: `wenyi chat --new`"]);
+    chat(cache.path(), &["--new"], "hello\n").succeeded();
+}
+
+#[test]
+fn a_line_that_is_not_utf8_does_not_end_a_conversation() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let mut command = wenyi();
+    command
+        .env("WENYI_CACHE", cache.path())
+        .args(["chat", "--threads", "1", "--max-tokens", "8", "--model"])
+        .arg(fixture("decoders/llama"))
+        .write_stdin(&b"caf\xe9\n/nonsense\n"[..]);
+    let talked = run(&mut command).succeeded();
+    for words in [
+        "line 1 is not UTF-8: byte 0xe9 at offset 3",
+        "hint: convert the input",
+        "`/nonsense` is no command",
+    ] {
+        assert!(talked.stderr.contains(words), "{}", talked.stderr);
+    }
+}
+
+#[test]
+fn empty_questions_and_answers_are_refused() {
+    let cache = tempfile::tempdir().expect("a folder");
+    for arguments in [&["--json", ""][..], &[" "]] {
+        chat(cache.path(), arguments, "").failed(2, &["the question is empty", "hint: "]);
+    }
+    let mut command = wenyi();
+    command.args(["chat", "hello", "--max-tokens", "0"]);
+    run(&mut command).failed(2, &["--max-tokens"]);
+}
+
+#[test]
+fn sampling_is_the_same_with_documents_as_without() {
+    // A provider that does not take the penalty says so: it is not left out in silence.
+    let (folder, notes) = documents();
+    let mut command = about(&notes, &folder.path().join("cache"));
+    command
+        .env("OPENAI_API_KEY", "k")
+        .env("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+        .args([
+            "--model",
+            "openai:gpt-4o-mini",
+            "--repetition-penalty",
+            "1.3",
+        ])
+        .arg(SENTENCE);
+    let refused = run(&mut command);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("repetition_penalty"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn escape_sequences_in_documents_do_not_reach_the_terminal() {
+    let (folder, notes) = documents();
+    let cache = folder.path().join("cache");
+    let red = "Keys are \u{1b}[31mred\u{7} and \u{9b}2Jround.";
+    let text = format!("# \u{1b}]0;title\u{7}Keys\n\n{red}\n");
+    std::fs::write(notes.join("keys.md"), text).expect("written");
+    let mut asking = wenyi();
+    asking
+        .args(["ask", "--extract"])
+        .arg(&notes)
+        .arg("--embedding-model");
+    let mut searching = wenyi();
+    searching.arg("search").arg(&notes).arg("--model");
+    let mut talking = about(&notes, &cache);
+    talking.arg("--model").arg(fixture("decoders/llama"));
+    for command in [&mut asking, &mut searching] {
+        command.arg(fixture("bert")).arg("red and round keys");
+    }
+    talking.args(["--max-tokens", "8", "red and round keys"]);
+    for command in [&mut asking, &mut searching, &mut talking] {
+        let shown = run(command.env("WENYI_CACHE", &cache)).succeeded().stdout;
+        assert!(shown.contains("␛[31m"), "{shown}");
+        let obeyed = |c: char| c.is_control() && c != '\n';
+        assert!(!shown.contains(obeyed), "{shown:?}");
+    }
+}

@@ -149,17 +149,32 @@ fn npy_and_json_lines_hold_the_same_vectors() {
 }
 
 #[test]
-fn an_empty_input_makes_an_empty_file_of_the_right_width() {
+fn an_input_without_any_text_is_an_error_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("v.npy");
-    let arguments = ["--input", "-", "--dimensions", "16", "--output"];
-    run(embed("bert").args(arguments).arg(&output).write_stdin("")).succeeded();
-    assert_eq!(read_npy(&output), ("(0, 16)".into(), vec![]));
-    let json = run(embed("bert")
-        .args(["--input", "-", "--json"])
-        .write_stdin(""))
-    .succeeded();
-    assert_eq!(json.json()["embeddings"], serde_json::json!([]));
+    for more in [&["--json"][..], &["--output", output.to_str().unwrap()]] {
+        let ended = run(embed("bert")
+            .args(["--input", "-"])
+            .args(more)
+            .write_stdin(""));
+        assert_eq!(ended.stdout, "");
+        ended.failed(2, &["no text in `standard input`", "hint: "]);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_cannot_be_done_comes_with_a_remedy() {
+    for arguments in [
+        &["--output", "v.foo"][..],
+        &["--output", "/tmp"],
+        &["--role", "banana"],
+    ] {
+        run(embed("bert").args(arguments).arg("a text")).failed(2, &["hint: "]);
+    }
+    let mut command = wenyi();
+    command.args(["embed", "a text", "--model", "/dev/null"]);
+    run(&mut command).failed(2, &["/dev/null", "hint: "]);
 }
 
 #[test]

@@ -8,6 +8,10 @@ mod documents;
 mod ask;
 mod models;
 mod chat;
+#[cfg(unix)]
+mod pseudo_terminal;
+#[cfg(unix)]
+mod conversation;
 mod store;
 mod serve;
 

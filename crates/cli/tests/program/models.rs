@@ -61,14 +61,19 @@ fn what_is_no_bundle_is_refused() {
     let cache = tempfile::tempdir().unwrap();
     let file = cache.path().join("包.tar");
     fs::write(&file, "not a bundle").unwrap();
-    run(models(cache.path()).arg("import").arg(&file)).failed(2, &["包.tar"]);
-    run(models(cache.path()).args(["import", "missing.tar"])).failed(2, &["missing.tar"]);
+    run(models(cache.path()).arg("import").arg(&file)).failed(2, &["包.tar", "hint: "]);
+    let missing = run(models(cache.path()).args(["import", "missing.tar"]));
+    missing.failed(2, &["missing.tar", "hint: "]);
 }
 
 #[test]
 fn offline_fetches_nothing() {
     let cache = tempfile::tempdir().unwrap();
     run(models(cache.path()).args(["pull", "all-MiniLM-L6-v2"])).failed(2, &["offline", "hint: "]);
+    let mut command = models(cache.path());
+    command.env_remove("WENYI_OFFLINE");
+    command.args(["pull", "all-MiniLM-L6-v2", "--offline"]);
+    run(&mut command).failed(2, &["offline", "hint: "]);
 }
 
 #[test]

@@ -377,3 +377,27 @@ fn a_reranker_and_variety_choose_among_the_candidates() {
         world.search(ENGLISH, &[option, value]).failed(2, &[said]);
     }
 }
+
+#[test]
+fn words_in_a_collection_are_found_without_its_model() {
+    let world = World::new();
+    let file = world.home.path().join("notes.db");
+    let name = file.to_str().expect("text");
+    world.search("train", &["--collection", name]).succeeded();
+    let bare = |options: &[&str]| {
+        let mut command = wenyi();
+        command.env("WENYI_CACHE", world.home.path().join("cache"));
+        run(command
+            .arg("search")
+            .arg(&file)
+            .arg("night train")
+            .args(options))
+    };
+    let found = bare(&["--mode", "text", "--json"]).succeeded().json();
+    assert_eq!(found["mode"], "text", "{found}");
+    let hit = &found["hits"][0];
+    assert_eq!(hit["text"].as_str().expect("text").trim(), ENGLISH);
+    assert!(hit["bm25"].as_f64().expect("a score") > 0.0, "{found}");
+    // Meaning needs the model, and none is here.
+    bare(&[]).failed(2, &["offline", "hint: "]);
+}

@@ -28,5 +28,6 @@ pub use self::load::{Document, Kind, LoadOptions, Location, Skip, SkipReason};
 pub use self::migrate::{MigrateReport, migrate};
 pub use self::search::{
     BestSentence, SearchHit, SearchMode, SearchOptions, SearchResults, search, search_reranked,
+    search_words,
 };
 pub use self::sentences::sentences;

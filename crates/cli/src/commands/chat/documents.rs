@@ -13,10 +13,11 @@ use wenyi::rag::{
 };
 use wenyi_store::Collection;
 
-use super::speaker::Speaker;
+use super::speaker::{Said, Speaker};
 use crate::answering::{self, Show};
 use crate::arguments::AnsweringArguments;
 use crate::commands::index::IndexingArguments;
+use crate::interrupt;
 use crate::model;
 use crate::output::style;
 use crate::progress::Terminal;
@@ -54,13 +55,14 @@ impl Documents {
         })
     }
 
-    /// Shows the evidence and the answer to `question`, which comes after `history`; returns the answer.
+    /// Shows the evidence and the answer to `question`, which comes after `history`; returns the
+    /// answer.
     pub(super) fn answer(
         &self,
         speaker: &Speaker,
         history: &[Message],
         question: &str,
-    ) -> anyhow::Result<Message> {
+    ) -> anyhow::Result<Said> {
         let language = Language::of(question);
         let speaks = speaker.is_named
             || model::speaks(speaker.chat.name(), language.code(), self.is_offline)?;
@@ -74,16 +76,19 @@ impl Documents {
         }
         answering::write(&show.evidence(&evidence))?;
         if evidence.support == Support::None {
-            return Ok(Message::assistant(language.not_in_these_documents()));
+            return Ok(whole(language.not_in_these_documents()));
         }
         if !speaks {
             if !self.is_told.replace(true) {
                 writeln!(io::stderr(), "{}", show.no_model(speaker.chat.name()))?;
             }
-            return Ok(Message::assistant(quotes(&evidence)));
+            return Ok(whole(quotes(&evidence)));
         }
         let answer = answering::answer(&rag, evidence, show)?;
-        Ok(Message::assistant(without_marks(&answer)))
+        Ok(Said {
+            message: Message::assistant(without_marks(&answer)),
+            is_whole: !interrupt::requested(),
+        })
     }
 
     fn rag(&self, speaker: &Speaker, speaks: bool, instructions: String) -> Rag {
@@ -98,6 +103,7 @@ impl Documents {
                 temperature: speaker.options.temperature.or(usual.chat.temperature),
                 max_tokens: speaker.options.max_tokens.or(usual.chat.max_tokens),
                 top_p: speaker.options.top_p,
+                repetition_penalty: speaker.repetition_penalty.or(usual.chat.repetition_penalty),
                 seed: speaker.options.seed,
                 ..usual.chat
             },
@@ -119,6 +125,14 @@ impl Documents {
             prompt: CitingPrompt { passages },
             instructions,
         }))
+    }
+}
+
+fn whole(text: impl Into<String>) -> Said {
+    let message = Message::assistant(text.into());
+    Said {
+        message,
+        is_whole: true,
     }
 }
 

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use wenyi::chat::{Message, MessageRole};
 
+use super::private;
+use crate::exit::UserError;
+
 /// A conversation and the file that keeps it; every change is written at once.
 #[derive(Debug)]
 pub(super) struct History {
@@ -18,11 +21,9 @@ impl History {
     pub(super) fn open(folder: &Path, new: bool) -> anyhow::Result<Self> {
         let path = folder.join("conversations").join("last.json");
         let messages = match fs::read(&path) {
-            Ok(text) if !new => serde_json::from_slice(&text).with_context(|| {
-                format!(
-                    "`{}` is no conversation; `--new` begins anew",
-                    path.display()
-                )
+            Ok(text) if !new => serde_json::from_slice(&text).map_err(|error| {
+                let message = format!("`{}` is no conversation: {error}", path.display());
+                UserError::new(message).with_hint("`wenyi chat --new` begins anew")
             })?,
             _ => Vec::new(),
         };
@@ -69,16 +70,8 @@ impl History {
         fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
     }
 
-    /// By way of a file beside it, so that a kill leaves the old conversation or the new one.
     fn write(&self) -> anyhow::Result<()> {
-        let describe = || format!("cannot write `{}`", self.path.display());
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).with_context(describe)?;
-        let beside = self
-            .path
-            .with_extension(format!("{}.tmp", std::process::id()));
-        fs::write(&beside, serde_json::to_vec_pretty(&self.messages)?).with_context(describe)?;
-        fs::rename(&beside, &self.path).with_context(describe)
+        private::write(&self.path, &serde_json::to_vec_pretty(&self.messages)?)
     }
 }
 

@@ -10,6 +10,7 @@ use wenyi::chat::{Message, Turn, TurnVectors, recall};
 use wenyi::embed::{EmbedError, Embedder, EncoderOptions, LocalEmbedder};
 use wenyi::hub::DEFAULT_MODEL;
 
+use super::private;
 use crate::model;
 use crate::progress::Terminal;
 
@@ -63,6 +64,14 @@ impl Memory {
         }
     }
 
+    /// Forgets the turns that it knows, on disk too: the vectors are kept by the turns' text.
+    pub(super) fn forget(&mut self) -> anyhow::Result<()> {
+        if let Some(opened) = &mut self.opened {
+            opened.kept.vectors.clear();
+        }
+        private::remove(&self.path)
+    }
+
     fn open(&mut self) -> anyhow::Result<&mut Opened> {
         if self.opened.is_none() {
             let hub = model::hub(self.is_offline)?;
@@ -104,7 +113,7 @@ impl Memory {
             kept.vectors.extend(rows);
             let written = serde_json::to_vec(&*kept)?;
             let path = self.path.clone();
-            write(&path, &written)?;
+            private::write(&path, &written)?;
         }
         let Opened { kept, .. } = self.open()?;
         Ok(texts
@@ -112,16 +121,6 @@ impl Memory {
             .filter_map(|text| kept.vectors.get(text).cloned())
             .collect())
     }
-}
-
-/// By way of a file beside it, so that a kill leaves the old vectors or the new ones.
-fn write(path: &Path, text: &[u8]) -> anyhow::Result<()> {
-    let describe = || format!("cannot write `{}`", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).with_context(describe)?;
-    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
-    fs::write(&beside, text).with_context(describe)?;
-    fs::rename(&beside, path).with_context(describe)
 }
 
 /// Opens the memory only if it is asked.

@@ -1,30 +1,29 @@
 //! `wenyi chat`: a conversation with a model, or one question.
 
+mod speaker;
 mod documents;
+mod conversation;
+mod lines;
+mod orders;
 mod history;
 mod memory;
-mod orders;
-mod speaker;
+mod private;
 
-use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use wenyi::chat::{CacheFormat, ChatReply, Message, MessageRole, Usage};
+use wenyi::chat::{CacheFormat, ChatReply, Message, Usage};
 
+use crate::answering;
 use crate::arguments::{AnsweringArguments, kv_cache_parser};
-use crate::exit::{Stopped, tell};
+use crate::exit::UserError;
 use crate::output;
-use crate::output::style::{self, Style};
 use crate::progress::Terminal;
-use crate::{interrupt, model};
 
+use conversation::Conversation;
 use documents::Documents;
-use history::History;
-use memory::Memory;
-use orders::{COMMANDS, Order, order};
-use speaker::Speaker;
+use speaker::{Said, Speaker};
 
 /// Talk with a model
 ///
@@ -63,7 +62,7 @@ pub(crate) struct Arguments {
     repetition_penalty: Option<f64>,
 
     /// Longest answer
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
 
     /// The same seed gives the same answer
@@ -100,7 +99,8 @@ Examples:
   wenyi chat -c docs/
   wenyi chat -c notes.db \"办公室什么时候关门？\"
 
-In a conversation: /model NAME, /system TEXT, /collection PATH, /save FILE, /clear, /help, /quit.";
+In a conversation: /model NAME, /system TEXT, /collection PATH, /save FILE, /clear, /help, /quit;
+Ctrl-C stops an answer.";
 
 fn temperature(value: &str) -> Result<f64, String> {
     match value.parse::<f64>() {
@@ -125,6 +125,7 @@ fn penalty(value: &str) -> Result<f64, String> {
 
 /// Answers one question, or talks.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let question = question(&arguments.question)?;
     let progress = Terminal::new(arguments.json);
     let mut chat = Chat {
         documents: None,
@@ -134,24 +135,49 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         chat.documents = Some(Documents::open(path, &arguments.models, &progress)?);
     }
     drop(progress);
-    if arguments.question.is_empty() {
-        return talk(chat, arguments);
-    }
-    let question = arguments.question.join(" ");
+    let Some(question) = question else {
+        return Conversation::open(chat, arguments)?.run();
+    };
     let mut messages = Vec::new();
     messages.extend(arguments.system.as_deref().map(Message::system));
     if arguments.json {
         messages.push(Message::user(question));
         return output::json(&Report::of(chat.speaker.reply(messages)?));
     }
-    match &chat.documents {
-        Some(documents) => documents.answer(&chat.speaker, &messages, &question)?,
-        None => {
-            messages.push(Message::user(question));
-            chat.speaker.answer(messages)?
+    match chat.answer(messages, &question)? {
+        Said { is_whole: true, .. } => Ok(()),
+        Said { .. } => answering::stopped(),
+    }
+}
+
+/// The question of the command line; none begins a conversation.
+fn question(words: &[String]) -> anyhow::Result<Option<String>> {
+    let question = words.join(" ");
+    if !words.is_empty() && question.trim().is_empty() {
+        let error = UserError::new("the question is empty");
+        let hint = "ask something, or leave the question out to begin a conversation";
+        return Err(error.with_hint(hint).into());
+    }
+    Ok((!words.is_empty()).then_some(question))
+}
+
+/// Who speaks, and from what.
+struct Chat {
+    speaker: Speaker,
+    documents: Option<Documents>,
+}
+
+impl Chat {
+    /// Answers `question`, which comes after `messages`, and shows the answer.
+    fn answer(&self, mut messages: Vec<Message>, question: &str) -> anyhow::Result<Said> {
+        match &self.documents {
+            Some(documents) => documents.answer(&self.speaker, &messages, question),
+            None => {
+                messages.push(Message::user(question));
+                self.speaker.answer(messages)
+            }
         }
-    };
-    Ok(())
+    }
 }
 
 /// What `--json` prints.
@@ -176,117 +202,4 @@ impl Report {
             usage: reply.usage.as_ref().map(Usage::to_json),
         }
     }
-}
-
-/// Who speaks, and from what.
-struct Chat {
-    speaker: Speaker,
-    documents: Option<Documents>,
-}
-
-/// A conversation until the end of the input.
-fn talk(mut chat: Chat, arguments: &Arguments) -> anyhow::Result<()> {
-    let hub = model::hub(arguments.models.compute.offline)?;
-    let mut history = History::open(hub.cache_folder(), arguments.new)?;
-    if let Some(text) = &arguments.system {
-        history.set_system(text)?;
-    }
-    let mut memory = Memory::new(hub.cache_folder(), arguments.models.compute.offline);
-    let style = style::stderr();
-    greet(&chat, &history, &style)?;
-    let mut line = String::new();
-    loop {
-        if io::stdin().is_terminal() {
-            write!(io::stderr(), "{} ", style.accent(">"))?;
-        }
-        line.clear();
-        if io::stdin().lock().read_line(&mut line)? == 0 || interrupt::requested() {
-            return Ok(());
-        }
-        let text = line.trim();
-        match order(text) {
-            None if text.is_empty() => {}
-            None => {
-                if let Err(error) = turn(&chat, &mut history, &mut memory, text) {
-                    // A conversation survives what goes wrong in a turn, but not Ctrl-C.
-                    if error.is::<Stopped>() {
-                        return Err(error);
-                    }
-                    tell(&error)?;
-                }
-            }
-            Some(Ok(Order::Quit)) => return Ok(()),
-            Some(Ok(order)) => {
-                if let Err(error) = obey(&order, &mut chat, &mut history, arguments) {
-                    tell(&error)?;
-                }
-            }
-            Some(Err(error)) => tell(&error.into())?,
-        }
-    }
-}
-
-fn greet(chat: &Chat, history: &History, style: &Style) -> io::Result<()> {
-    let turns = history.messages().iter();
-    let turns = turns
-        .filter(|message| message.role == MessageRole::User)
-        .count();
-    let taken_up = match turns {
-        0 => String::new(),
-        1 => ", going on after 1 turn".into(),
-        turns => format!(", going on after {turns} turns"),
-    };
-    let source = chat.documents.as_ref();
-    let source = source.map_or_else(String::new, |documents| {
-        format!(", answering from {}", documents.path.display())
-    });
-    let name = style.bold(chat.speaker.chat.name());
-    writeln!(
-        io::stderr(),
-        "{name}{source}{taken_up}; /help shows the commands"
-    )
-}
-
-fn turn(chat: &Chat, history: &mut History, memory: &mut Memory, text: &str) -> anyhow::Result<()> {
-    let Chat { speaker, documents } = chat;
-    let answer = match documents {
-        Some(documents) => documents.answer(speaker, history.messages(), text)?,
-        None => {
-            let count = |text: &str| speaker.count(text);
-            let mut messages = memory.recall(history.messages(), text, speaker.budget(), &count)?;
-            messages.push(Message::user(text));
-            speaker.answer(messages)?
-        }
-    };
-    history.push(Message::user(text), answer)
-}
-
-fn obey(
-    order: &Order<'_>,
-    chat: &mut Chat,
-    history: &mut History,
-    arguments: &Arguments,
-) -> anyhow::Result<()> {
-    match order {
-        Order::Model(name) => {
-            chat.speaker = Speaker::open(arguments, Some(name), &Terminal::new(false))?;
-            writeln!(io::stderr(), "{}", chat.speaker.chat.name())?;
-        }
-        Order::System(text) => history.set_system(text)?,
-        Order::Collection(path) => {
-            let open = |path: &PathBuf| open_documents(path, arguments);
-            chat.documents = path.as_ref().map(open).transpose()?;
-        }
-        Order::Save(path) => history.save_text(path)?,
-        Order::Clear => history.clear()?,
-        Order::Help => writeln!(io::stderr(), "{COMMANDS}")?,
-        Order::Quit => {}
-    }
-    Ok(())
-}
-
-fn open_documents(path: &Path, arguments: &Arguments) -> anyhow::Result<Documents> {
-    let documents = Documents::open(path, &arguments.models, &Terminal::new(false))?;
-    writeln!(io::stderr(), "answering from {}", path.display())?;
-    Ok(documents)
 }

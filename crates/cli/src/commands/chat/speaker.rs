@@ -1,20 +1,21 @@
 //! The model that speaks, and how.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use wenyi::chat::{
-    ChatModel, ChatOptions, ChatReply, ChatRequest, DecoderOptions, FinishReason, LocalChatModel,
-    Message, ReplyBuilder, without_circles,
+    ChatDelta, ChatModel, ChatOptions, ChatReply, ChatRequest, DecoderOptions, FinishReason,
+    LocalChatModel, Message, ReplyBuilder, without_circles,
 };
 use wenyi::rag::Language;
 
 use super::Arguments;
-use crate::answering::{Show, stopped};
-use crate::interrupt;
-use crate::model;
-use crate::output::style;
+use crate::answering::{self, Show, stopped};
+use crate::output::flow::Flow;
+use crate::output::printable::printable;
+use crate::output::{self, style};
 use crate::progress::Terminal;
+use crate::{interrupt, model};
 
 /// A model and how it answers.
 pub(super) struct Speaker {
@@ -25,6 +26,15 @@ pub(super) struct Speaker {
     /// The user named it.
     pub(super) is_named: bool,
     pub(super) options: ChatOptions,
+    /// The user's: that of small models does not suit answers that quote.
+    pub(super) repetition_penalty: Option<f64>,
+}
+
+/// An answer that was shown.
+pub(super) struct Said {
+    pub(super) message: Message,
+    /// False if the user cut it short.
+    pub(super) is_whole: bool,
 }
 
 impl Speaker {
@@ -47,6 +57,7 @@ impl Speaker {
             is_small: opened.is_small,
             is_named: name.is_some(),
             options: options(arguments, opened.is_small),
+            repetition_penalty: arguments.repetition_penalty,
         })
     }
 
@@ -94,32 +105,22 @@ impl Speaker {
     }
 
     /// Prints the answer as it comes, and returns it.
-    pub(super) fn answer(&self, messages: Vec<Message>) -> anyhow::Result<Message> {
+    pub(super) fn answer(&self, messages: Vec<Message>) -> anyhow::Result<Said> {
         let language = messages.last().map(Message::text).unwrap_or_default();
         let show = Show::new(style::stderr(), Language::of(&language));
-        let request = self.request(messages);
-        let mut stdout = io::stdout().lock();
+        let mut voice = Voice::default();
         let mut reply = ReplyBuilder::default();
-        let mut thinks = false;
-        for delta in without_circles(self.chat.stream(&request)?) {
+        let mut is_whole = true;
+        for delta in without_circles(self.chat.stream(&self.request(messages))?) {
             if interrupt::requested() {
-                writeln!(stdout)?;
+                is_whole = false;
+                break;
             }
-            stopped()?;
             let delta = delta?;
-            if !delta.reasoning_content.is_empty() {
-                // Thoughts are not the answer, so they do not go where the answer goes.
-                write!(io::stderr(), "{}", delta.reasoning_content)?;
-                thinks = true;
-            }
-            if !delta.content.is_empty() && std::mem::take(&mut thinks) {
-                writeln!(io::stderr(), "\n")?;
-            }
-            write!(stdout, "{}", delta.content)?;
-            stdout.flush()?;
+            voice.say(&delta)?;
             reply.push(&delta);
         }
-        writeln!(stdout)?;
+        voice.end()?;
         let reply = reply.finish();
         match reply.finish_reason {
             Some(FinishReason::Repetition) => writeln!(io::stderr(), "{}", show.repeats())?,
@@ -131,7 +132,51 @@ impl Speaker {
         let mut message = reply.message;
         // What was thought is not read again in the next turn.
         message.reasoning_content = None;
-        Ok(message)
+        Ok(Said { message, is_whole })
+    }
+}
+
+/// Prints what a model says where answers go, and what it thinks where the program speaks for itself.
+struct Voice {
+    answer: Flow,
+    thoughts: Flow,
+    thinks: bool,
+}
+
+impl Default for Voice {
+    fn default() -> Self {
+        let is_watched = io::stderr().is_terminal();
+        Self {
+            answer: output::flow(),
+            thoughts: Flow::new(is_watched.then(output::width)),
+            thinks: false,
+        }
+    }
+}
+
+impl Voice {
+    fn say(&mut self, delta: &ChatDelta) -> io::Result<()> {
+        if !delta.reasoning_content.is_empty() {
+            let thought = self.thoughts.push(&printable(&delta.reasoning_content));
+            write!(io::stderr(), "{thought}")?;
+            self.thinks = true;
+        }
+        if !delta.content.is_empty() {
+            self.stop_thinking()?;
+        }
+        answering::write(&self.answer.push(&printable(&delta.content)))
+    }
+
+    fn stop_thinking(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.thinks) {
+            writeln!(io::stderr(), "{}\n", self.thoughts.rest())?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.stop_thinking()?;
+        answering::write(&(self.answer.rest() + "\n"))
     }
 }
 

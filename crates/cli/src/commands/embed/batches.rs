@@ -39,6 +39,14 @@ impl Source {
         }
     }
 
+    /// Names the whole in messages.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Arguments(..) => "the arguments".into(),
+            Self::Stream(texts) => texts.name(),
+        }
+    }
+
     /// Names the text at `line` in messages.
     pub(super) fn place(&self, line: u64) -> String {
         match self {

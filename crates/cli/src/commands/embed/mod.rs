@@ -21,7 +21,7 @@ use crate::progress::Terminal;
 use crate::texts::Texts;
 use crate::vector_file::VectorFile;
 
-use batches::{BatchSize, Source};
+use batches::{Batch, BatchSize, Source};
 use sinks::{Sink, Totals};
 
 /// Turn texts into vectors
@@ -74,13 +74,17 @@ Examples:
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut source = source(arguments)?;
+    // Before a model is opened, or fetched, and before a file is begun.
+    let first = source.next_batch(&BatchSize::default())?;
+    let first = first.ok_or_else(|| no_text(&source))?;
     let mut file = arguments
         .output
         .as_deref()
         .map(VectorFile::create)
         .transpose()?;
     let progress = Terminal::new(arguments.json && arguments.output.is_none());
-    let result = embed(arguments, &mut source, file.as_mut(), &progress);
+    let texts = (first, &mut source);
+    let result = embed(arguments, texts, file.as_mut(), &progress);
     drop(progress);
     match (result, file) {
         (Ok(totals), Some(file)) => sinks::finish_file(file, &totals, arguments.json),
@@ -96,17 +100,25 @@ fn source(arguments: &Arguments) -> anyhow::Result<Source> {
     }
     if arguments.input.is_none() && io::stdin().is_terminal() {
         let error = UserError::new("no text to embed");
-        let hint = "give texts, `--input FILE`, or a pipe; `wenyi embed --help` has examples";
-        return Err(error.with_hint(hint).into());
+        return Err(error.with_hint(WHERE_FROM).into());
     }
     let path = arguments.input.as_deref().unwrap_or(Path::new("-"));
     Ok(Source::Stream(Texts::open(path)?))
 }
 
+/// What to do where there is no text.
+const WHERE_FROM: &str = "give texts, `--input FILE`, or a pipe; `wenyi embed --help` has examples";
+
+/// An empty text has a vector; no text at all has none, and is likely a mistake in a pipe.
+fn no_text(source: &Source) -> anyhow::Error {
+    let error = UserError::new(format!("no text in {}", source.name()));
+    error.with_hint(WHERE_FROM).into()
+}
+
 /// Opens the model and sends every text through it.
 fn embed(
     arguments: &Arguments,
-    source: &mut Source,
+    texts: (Batch, &mut Source),
     mut file: Option<&mut VectorFile>,
     progress: &Terminal,
 ) -> anyhow::Result<Totals> {
@@ -125,10 +137,10 @@ fn embed(
         dimensions: arguments.dimensions,
         overflow: arguments.overflow,
     };
-    stream(embedder.as_ref(), source, &options, &mut sink, progress)
+    stream(embedder.as_ref(), texts, &options, &mut sink, progress)
 }
 
-/// The width of the vectors, checked before the first text: an empty input has a width too.
+/// The width of the vectors, checked before the first text.
 fn dimensions(asked: Option<usize>, embedder: &dyn Embedder) -> anyhow::Result<usize> {
     let available = embedder.max_dimensions();
     match asked {
@@ -143,10 +155,10 @@ fn dimensions(asked: Option<usize>, embedder: &dyn Embedder) -> anyhow::Result<u
     }
 }
 
-/// Batch by batch from `source` through the model into `sink`.
+/// Batch by batch, the first one of which is read, through the model into `sink`.
 fn stream(
     embedder: &dyn Embedder,
-    source: &mut Source,
+    (first, source): (Batch, &mut Source),
     options: &EmbedOptions,
     sink: &mut Sink<'_>,
     progress: &Terminal,
@@ -154,7 +166,8 @@ fn stream(
     let mut totals = Totals::default();
     let mut size = BatchSize::default();
     progress.start("embedding", source.size(), Unit::Bytes);
-    while let Some(batch) = source.next_batch(&size)? {
+    let mut next = Some(first);
+    while let Some(batch) = next {
         if progress.is_cancelled() {
             return Err(Stopped {
                 message: totals.texts_done(),
@@ -171,6 +184,7 @@ fn stream(
         size.adapt(started.elapsed());
         progress.advance(batch.bytes);
         progress.describe(totals.rate());
+        next = source.next_batch(&size)?;
     }
     progress.finish();
     sink.finish(&totals)?;

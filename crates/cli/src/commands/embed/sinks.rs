@@ -8,6 +8,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 use wenyi::embed::{Embedder, Embeddings, TokenUsage};
 
+use crate::output::printable::printable;
 use crate::output::table::{Align, Table};
 use crate::output::{self, quantity, style};
 use crate::vector_file::VectorFile;
@@ -176,7 +177,7 @@ impl Summary {
                 stdout,
                 "\n{}  {}",
                 style.dim(&number),
-                style.bold(&shortened(text, room))
+                style.bold(&printable(&shortened(text, room)))
             )?;
             writeln!(stdout, "     {} · norm {:.4}", tokens(*usage), norm(vector))?;
             writeln!(stdout, "     {}", style.accent(&values(vector)))?;
@@ -189,9 +190,6 @@ impl Summary {
 
     fn finish(&self, totals: &Totals) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
-        if totals.texts == 0 {
-            writeln!(stdout, "no texts in the input")?;
-        }
         if (2..=Self::MATRIX).contains(&self.first.len()) {
             write!(stdout, "\n{}", matrix(&self.first).render(style::stdout()))?;
         }
@@ -316,10 +314,8 @@ pub(super) fn finish_file(file: VectorFile, totals: &Totals, json: bool) -> anyh
         ),
         quantity::counted(totals.tokens, "token"),
     ];
-    if totals.texts > 0 {
-        facts.push(quantity::seconds(totals.elapsed.as_secs_f64()));
-        facts.push(totals.rate());
-    }
+    facts.push(quantity::seconds(totals.elapsed.as_secs_f64()));
+    facts.push(totals.rate());
     facts.extend(totals.losses());
     writeln!(
         io::stdout().lock(),

@@ -133,7 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let report = match changes {
         None => first?,
         Some(changes) => {
-            return watch::run(first, &changes, &progress, || {
+            return watch::run(first, changes, &progress, || {
                 round(arguments, &groups, true, embedder.as_ref(), &progress)
             });
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use wenyi::progress::Progress;
 
@@ -26,10 +27,17 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// What changes below some folders.
 pub(super) struct Changes {
+    /// The folders and files as the user named them.
+    named: Vec<PathBuf>,
+    watch: Watch,
+    relevance: Relevance,
+}
+
+/// A connection to the system that tells of changes.
+struct Watch {
     events: Receiver<notify::Result<Event>>,
     /// Ends watching when it is dropped.
     _watcher: RecommendedWatcher,
-    relevance: Relevance,
 }
 
 /// Which changes matter.
@@ -39,13 +47,13 @@ struct Relevance {
     hidden: bool,
 }
 
-impl Changes {
-    /// Watches the paths of `groups`.
-    pub(super) fn below(groups: &[Group], hidden: bool) -> anyhow::Result<Self> {
+impl Watch {
+    /// Watches what is `named`; gives its real paths, as events will name them.
+    fn begin(named: &[PathBuf]) -> anyhow::Result<(Self, Vec<PathBuf>)> {
         let (sender, events) = mpsc::channel();
         let mut watcher = notify::recommended_watcher(sender)?;
         let mut roots = Vec::new();
-        for root in groups.iter().flat_map(|(_, roots)| roots) {
+        for root in named {
             let root = root.canonicalize()?;
             // A file that a program replaces is another one, so its folder is watched.
             let (watched, mode) = match root.parent() {
@@ -57,10 +65,24 @@ impl Changes {
                 .map_err(|error| cannot_watch(&root, &error))?;
             roots.push(root);
         }
-        let collections = groups.iter().map(|(file, _)| std::path::absolute(file));
-        Ok(Self {
+        let watch = Self {
             events,
             _watcher: watcher,
+        };
+        Ok((watch, roots))
+    }
+}
+
+impl Changes {
+    /// Watches the paths of `groups`.
+    pub(super) fn below(groups: &[Group], hidden: bool) -> anyhow::Result<Self> {
+        let named = groups.iter().flat_map(|(_, roots)| roots);
+        let named: Vec<PathBuf> = named.cloned().collect();
+        let (watch, roots) = Watch::begin(&named)?;
+        let collections = groups.iter().map(|(file, _)| std::path::absolute(file));
+        Ok(Self {
+            named,
+            watch,
             relevance: Relevance {
                 roots,
                 collections: collections.collect::<Result<_, _>>()?,
@@ -70,9 +92,10 @@ impl Changes {
     }
 
     /// Waits for a change and then for quiet; false if the user asked to stop.
-    fn wait(&self) -> anyhow::Result<bool> {
+    fn wait(&mut self, progress: &Terminal) -> anyhow::Result<bool> {
         let mut since: Option<(Instant, Instant)> = None;
-        loop {
+        let mut is_replaced = self.missing().is_some();
+        while !is_replaced || self.missing().is_none() {
             if interrupt::requested() {
                 return Ok(false);
             }
@@ -80,16 +103,55 @@ impl Changes {
             if let Some((first, last)) = since
                 && (now - last >= QUIET || now - first >= MOST_PATIENCE)
             {
-                return Ok(true);
+                break;
             }
-            match self.events.recv_timeout(GLANCE) {
+            match self.watch.events.recv_timeout(GLANCE) {
                 Ok(event) if self.relevance.matters(&event) => {
                     let now = Instant::now();
                     since = Some((since.map_or(now, |(first, _)| first), now));
+                    is_replaced |= self.relevance.replaces_a_root(&event);
                 }
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("watching ended by itself"),
             }
+        }
+        match is_replaced {
+            true => self.renew(progress),
+            false => Ok(true),
+        }
+    }
+
+    /// What is named and not there.
+    fn missing(&self) -> Option<&Path> {
+        let mut named = self.named.iter().map(PathBuf::as_path);
+        named.find(|path| !path.exists())
+    }
+
+    /// Watches what has taken the place of a folder that was renamed or removed, as soon as it is
+    /// there: the system goes on telling of the old one. False if the user asked to stop.
+    fn renew(&mut self, progress: &Terminal) -> anyhow::Result<bool> {
+        let mut is_told = false;
+        loop {
+            if interrupt::requested() {
+                return Ok(false);
+            }
+            let Some(missing) = self.missing() else {
+                match Watch::begin(&self.named) {
+                    Ok((watch, roots)) => {
+                        self.watch = watch;
+                        self.relevance.roots = roots;
+                        return Ok(true);
+                    }
+                    // It went away again meanwhile.
+                    Err(_) if self.missing().is_some() => continue,
+                    Err(error) => return Err(error),
+                }
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                let missing = missing.display();
+                progress.note(&format!("`{missing}` is gone; waiting for it to come back"));
+            }
+            std::thread::sleep(GLANCE);
         }
     }
 }
@@ -104,7 +166,18 @@ impl Relevance {
         !is_read && (event.need_rescan() || event.paths.iter().any(|path| self.is_ours(path)))
     }
 
-    /// True for a path below a root that is not hidden and no part of a collection.
+    /// True if a root is not what it was before.
+    fn replaces_a_root(&self, event: &notify::Result<Event>) -> bool {
+        let Ok(event) = event else { return true };
+        let is_other = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+        );
+        is_other && event.paths.iter().any(|path| self.roots.contains(path))
+    }
+
+    /// True for a path below a root that is not hidden, or says what to leave out, and no part of a
+    /// collection.
     fn is_ours(&self, path: &Path) -> bool {
         let is_collection = self.collections.iter().any(|collection| {
             // The collection and what lies beside it: `notes.db-wal`.
@@ -119,18 +192,25 @@ impl Relevance {
             .roots
             .iter()
             .find_map(|root| path.strip_prefix(root).ok());
-        let is_hidden = |below: &Path| {
-            let mut parts = below.components();
-            parts.any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."))
-        };
         !is_collection && below.is_some_and(|below| self.hidden || !is_hidden(below))
     }
+}
+
+/// True if a part of the path begins with a dot; but files that say what to leave out are read.
+fn is_hidden(below: &Path) -> bool {
+    const READ: [&str; 2] = [".gitignore", ".ignore"];
+    let is_read = below
+        .file_name()
+        .is_some_and(|name| READ.iter().any(|read| name == *read));
+    let folder = below.parent().filter(|_| is_read);
+    let mut parts = folder.unwrap_or(below).components();
+    parts.any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."))
 }
 
 /// Runs `round` after every change, until Ctrl-C.
 pub(super) fn run(
     first: anyhow::Result<Report>,
-    changes: &Changes,
+    mut changes: Changes,
     progress: &Terminal,
     mut round: impl FnMut() -> anyhow::Result<Report>,
 ) -> anyhow::Result<()> {
@@ -140,9 +220,11 @@ pub(super) fn run(
         match last {
             // Ctrl-C is how watching ends; what was embedded until then is kept.
             Err(error) if error.is::<Stopped>() => return Ok(()),
-            other => other?,
+            // Whoever renames a folder may put it, or a new one, back.
+            Err(_) if changes.missing().is_some() => {}
+            other => drop(other?),
         };
-        if !changes.wait()? {
+        if !changes.wait(progress)? {
             return Ok(());
         }
         last = round();
@@ -176,9 +258,39 @@ mod tests {
             ("/docs/notes.db", false),
             ("/docs/notes.db-wal", false),
             ("/docs/.git/index", false),
+            ("/docs/.gitignore", true),
+            ("/docs/a/.ignore", true),
+            ("/docs/.cache/.gitignore", false),
             ("/other/a.md", false),
         ] {
             assert_eq!(relevance.is_ours(Path::new(path)), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_away_for_a_moment_is_watched_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let (root, away) = (parent.path().join("notes"), parent.path().join("away"));
+        std::fs::create_dir(&root).unwrap();
+        let groups = [(parent.path().join("c.db"), vec![root.clone()])];
+        let mut changes = Changes::below(&groups, false).unwrap();
+        let progress = Terminal::new(true);
+        std::fs::rename(&root, &away).unwrap();
+        let back = std::thread::spawn({
+            let (root, away) = (root.clone(), away.clone());
+            move || {
+                std::thread::sleep(2 * QUIET);
+                std::fs::rename(away, root).unwrap();
+            }
+        });
+        assert!(changes.wait(&progress).unwrap());
+        back.join().unwrap();
+        assert!(changes.missing().is_none());
+        // Another folder in its place is watched as it was.
+        std::fs::remove_dir(&root).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        assert!(changes.wait(&progress).unwrap());
+        std::fs::write(root.join("文.md"), "new").unwrap();
+        assert!(changes.wait(&progress).unwrap());
     }
 }

@@ -35,6 +35,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     again: bool,
 
+    /// Use only what is on this machine; open no connection
+    #[arg(long)]
+    offline: bool,
+
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -85,7 +89,7 @@ impl From<LocalModel> for Pulled {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let hub = model::hub(false)?;
+    let hub = model::hub(arguments.offline)?;
     let progress = Terminal::new(arguments.json);
     let options = PullOptions {
         origin: arguments.source.clone(),

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use wenyi::retrieve::{SearchHit, SearchMode, SearchOptions, SearchResults, search_reranked};
+use wenyi::retrieve::{
+    SearchHit, SearchMode, SearchOptions, SearchResults, search_reranked, search_words,
+};
 use wenyi::store::{Conditions, Fusion};
 
 use crate::arguments::{ModelArguments, positive};
@@ -15,6 +17,7 @@ use crate::commands::index::{Indexed, summary};
 use crate::exit::UserError;
 use crate::model;
 use crate::output::place::place;
+use crate::output::printable::printable;
 use crate::output::style::Style;
 use crate::output::{self, style};
 use crate::progress::Terminal;
@@ -58,7 +61,7 @@ pub(crate) struct Arguments {
 
     /// Choose passages that are unlike each other (maximal marginal relevance): 1 is closeness to
     /// the question alone, 0 difference alone, 0.5 some of both
-    #[arg(long, value_name = "LAMBDA")]
+    #[arg(long, value_name = "LAMBDA", value_parser = lambda)]
     mmr: Option<f32>,
 
     /// From how many of the closest `--rerank` and `--mmr` choose
@@ -80,6 +83,14 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     model: ModelArguments,
+}
+
+/// A number from 0 to 1.
+fn lambda(value: &str) -> Result<f32, String> {
+    match value.parse::<f32>() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
 }
 
 /// `--mode`.
@@ -144,30 +155,46 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let reranker = arguments.rerank.as_deref();
     let reranker = reranker.map(|name| model::open_reranker(name, &arguments.model, &progress));
     let reranker = reranker.transpose()?;
-    let opened = arguments.question.open(&arguments.model, &progress)?;
-    let options = SearchOptions {
-        top_k: arguments.top_k,
-        mode: arguments.mode.map(Into::into),
-        conditions,
-        min_score: arguments.min_score,
-        fusion: arguments.fusion.map_or_else(Fusion::default, Into::into),
-        candidates: arguments.candidates,
-        mmr: arguments.mmr,
-        ..SearchOptions::default()
-    };
-    let question = arguments.question.question();
-    let embedder = opened.embedder.as_ref();
     let reranker = reranker.as_deref();
-    let results = search_reranked(embedder, reranker, &opened.collection, &question, &options)?;
+    let (question, options) = (arguments.question.question(), arguments.options(conditions));
+    let needs_words_alone = matches!(arguments.mode, Some(Mode::Text));
+    let as_it_is = needs_words_alone.then(|| arguments.question.open_as_it_is(&arguments.model));
+    let (file, indexed, results) = match as_it_is.transpose()?.flatten() {
+        Some((collection, file)) => {
+            let results = search_words(reranker, &collection, &question, &options)?;
+            (file, None, results)
+        }
+        None => {
+            let opened = arguments.question.open(&arguments.model, &progress)?;
+            let (embedder, collection) = (opened.embedder.as_ref(), &opened.collection);
+            let results = search_reranked(embedder, reranker, collection, &question, &options)?;
+            (opened.file, opened.indexed, results)
+        }
+    };
     drop(progress);
     if arguments.json {
         return output::json(&Report {
-            collection: &opened.file,
-            index: opened.indexed.as_ref(),
+            collection: &file,
+            index: indexed.as_ref(),
             results: &results,
         });
     }
-    print(&results, opened.indexed.as_ref(), arguments.full)
+    print(&results, indexed.as_ref(), arguments.full)
+}
+
+impl Arguments {
+    fn options(&self, conditions: Option<Conditions>) -> SearchOptions {
+        SearchOptions {
+            top_k: self.top_k,
+            mode: self.mode.map(Into::into),
+            conditions,
+            min_score: self.min_score,
+            fusion: self.fusion.map_or_else(Fusion::default, Into::into),
+            candidates: self.candidates,
+            mmr: self.mmr,
+            ..SearchOptions::default()
+        }
+    }
 }
 
 fn conditions(filter: &str) -> anyhow::Result<Conditions> {
@@ -209,7 +236,7 @@ fn shown(number: usize, hit: &SearchHit, full: bool, style: Style) -> String {
     if !hit.heading_path.is_empty() {
         text.push_str(&format!(
             "   {}\n",
-            style.bold(&hit.heading_path.join(" › "))
+            style.bold(&printable(&hit.heading_path.join(" › ")))
         ));
     }
     let marks = Marks {

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::output::printable::printable;
 use crate::output::style::Style;
 use crate::output::wrap::wrap;
 
@@ -30,7 +31,7 @@ pub(super) fn render(
     }
     let (text, sentence) = with_plain_marks(text, marks);
     excerpt(&text, sentence.as_ref(), width, most, |line| {
-        text[line].to_owned()
+        printable(&text[line]).into_owned()
     })
 }
 
@@ -88,7 +89,8 @@ fn paint(text: &str, line: Range<usize>, marks: &Marks, style: Style) -> String 
         let is_in = |mark: &Range<usize>| mark.start <= edge[0] && edge[1] <= mark.end;
         let word = marks.words.iter().any(is_in);
         let sentence = marks.sentence.iter().any(is_in);
-        painted.push_str(&style.passage(&text[edge[0]..edge[1]], word, sentence));
+        let piece = printable(&text[edge[0]..edge[1]]);
+        painted.push_str(&style.passage(&piece, word, sentence));
     }
     painted
 }
@@ -157,6 +159,16 @@ mod tests {
             lines,
             ["use it \x1b[1;4;33moffline\x1b[0m\x1b[4m now\x1b[0m"]
         );
+    }
+
+    #[test]
+    fn controls_in_a_passage_are_shown_and_not_obeyed() {
+        let text = "the \u{1b}[31mkey\u{1b}[0m is red";
+        let marks = marks(text, "nothing", &["key"]);
+        let plain = render(text, &marks, 80, 8, Style::PLAIN);
+        assert_eq!(plain, ["the ␛[31m*key*␛[0m is red"]);
+        let coloured = render(text, &marks, 80, 8, Style::COLOURED);
+        assert_eq!(coloured, ["the ␛[31m\u{1b}[1;33mkey\u{1b}[0m␛[0m is red"]);
     }
 
     #[test]

@@ -198,23 +198,55 @@ pub fn search_reranked(
     let vector = embedder.embed_query(query)?;
     let (found, mode) = candidates(collection, query, &vector, reranker.is_some(), options)?;
     let found = order::choose(reranker, collection, query, mode, found, options)?;
-
-    let words = Words::of(query);
     let sentences = if options.best_sentence {
         best_sentence::find(embedder, &vector, found.iter().map(|found| &found.hit))?
     } else {
         vec![None; found.len()]
     };
-    let hits = found
-        .into_iter()
-        .zip(sentences)
-        .map(|(found, best_sentence)| to_search_hit(found, best_sentence, &words));
     Ok(SearchResults {
         query: query.to_owned(),
         model: embedder.fingerprint().model.clone(),
         mode,
         reranker: reranker.map(|reranker| reranker.name().to_owned()),
-        hits: hits.collect(),
+        hits: to_search_hits(found, sentences, query),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Finds the passages of `collection` that share most with the words of `query`. No model is needed,
+/// so the best sentence, which is one of meaning, stays unmarked.
+///
+/// # Errors
+///
+/// If the question is empty, an option is out of its range, the collection has no text index, or the
+/// collection or the reranker fails.
+pub fn search_words(
+    reranker: Option<&dyn Reranker>,
+    collection: &Collection,
+    query: &str,
+    options: &SearchOptions,
+) -> Result<SearchResults> {
+    let started = Instant::now();
+    let query = query.trim();
+    check(query, options)?;
+    let options = SearchOptions {
+        mode: Some(SearchMode::Text),
+        ..options.clone()
+    };
+    let (found, mode) = candidates(collection, query, &[], reranker.is_some(), &options)?;
+    let found = order::choose(reranker, collection, query, mode, found, &options)?;
+    let sentences = vec![None; found.len()];
+    let space = &collection.info().space;
+    let model = space
+        .fingerprint
+        .get("model")
+        .and_then(|name| name.as_str());
+    Ok(SearchResults {
+        query: query.to_owned(),
+        model: model.unwrap_or_default().to_owned(),
+        mode,
+        reranker: reranker.map(|reranker| reranker.name().to_owned()),
+        hits: to_search_hits(found, sentences, query),
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -270,6 +302,17 @@ struct Found {
     hit: Hit,
     also_in: Vec<Place>,
     relevance: Option<f32>,
+}
+
+fn to_search_hits(
+    found: Vec<Found>,
+    sentences: Vec<Option<BestSentence>>,
+    query: &str,
+) -> Vec<SearchHit> {
+    let words = Words::of(query);
+    let hits = found.into_iter().zip(sentences);
+    hits.map(|(found, best_sentence)| to_search_hit(found, best_sentence, &words))
+        .collect()
 }
 
 fn to_search_hit(found: Found, best_sentence: Option<BestSentence>, words: &Words) -> SearchHit {
