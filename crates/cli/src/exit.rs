@@ -142,6 +142,9 @@ impl Verdict {
         if let Some(EmbedError::Remote(error)) = cause.downcast_ref() {
             return Some(Self::of_library(false, error.is_user_error(), error.hint()));
         }
+        if let Some(error) = cause.downcast_ref::<wenyi::providers::Error>() {
+            return Some(Self::of_library(false, error.is_user_error(), error.hint()));
+        }
         if let Some(error) = cause.downcast_ref::<wenyi::rerank::RerankError>() {
             return Some(Self::of_library(false, error.is_user_error(), error.hint()));
         }

@@ -10,7 +10,7 @@ use wenyi::config::Config;
 use wenyi::embed::{Embedder, EncoderOptions, LocalEmbedder, init_embeddings_with};
 use wenyi::hub::{DEFAULT_MODEL, Hub, ModelKind};
 use wenyi::progress::Progress;
-use wenyi::providers::{ModelName, init_reranker_with};
+use wenyi::providers::{ErrorKind, ModelName, init_reranker_with};
 use wenyi::rerank::{LocalReranker, Reranker};
 
 use crate::arguments::ModelArguments;
@@ -37,8 +37,7 @@ pub(crate) fn open(
         .or(remembered)
         .or(config.defaults().embeddings.as_deref())
         .unwrap_or(DEFAULT_MODEL);
-    // A name that says nothing of a provider is the hub's to judge.
-    let resolved = ModelName::resolve(name, &config).ok();
+    let resolved = resolved(name, &config)?;
     if let Some(remote) = resolved.as_ref().filter(|resolved| !resolved.is_local()) {
         expect_online(arguments, remote)?;
         return Ok(init_embeddings_with(name, &config)?);
@@ -57,7 +56,7 @@ pub(crate) fn open_reranker(
     progress: &dyn Progress,
 ) -> anyhow::Result<Box<dyn Reranker>> {
     let config = Config::load()?;
-    let resolved = ModelName::resolve(name, &config).ok();
+    let resolved = resolved(name, &config)?;
     if let Some(remote) = resolved.as_ref().filter(|resolved| !resolved.is_local()) {
         expect_online(arguments, remote)?;
         return Ok(init_reranker_with(name, &config)?);
@@ -66,6 +65,14 @@ pub(crate) fn open_reranker(
     let local = hub(arguments.compute.offline)?.resolve(&name, progress)?;
     let options = encoder_options(arguments, local.id);
     Ok(Box::new(LocalReranker::open(&local.path, &options)?))
+}
+
+/// Whose model `name` is; a name that says nothing of a provider is the hub's to judge.
+fn resolved(name: &str, config: &Config) -> anyhow::Result<Option<ModelName>> {
+    match ModelName::resolve(name, config) {
+        Err(error) if matches!(error.kind(), ErrorKind::CannotInfer { .. }) => Ok(None),
+        resolved => Ok(Some(resolved?)),
+    }
 }
 
 fn expect_online(arguments: &ModelArguments, remote: &ModelName) -> anyhow::Result<()> {

@@ -317,10 +317,12 @@ fn escape_sequences_in_documents_do_not_reach_the_terminal() {
     searching.arg("search").arg(&notes).arg("--model");
     let mut talking = about(&notes, &cache);
     talking.arg("--model").arg(fixture("decoders/llama"));
+    // The model is a random one: to it only the same words mean the same.
+    let question = "Keys are [31mred and 2Jround.";
     for command in [&mut asking, &mut searching] {
-        command.arg(fixture("bert")).arg("red and round keys");
+        command.arg(fixture("bert")).arg(question);
     }
-    talking.args(["--max-tokens", "8", "red and round keys"]);
+    talking.args(["--max-tokens", "8", question]);
     for command in [&mut asking, &mut searching, &mut talking] {
         let shown = run(command.env("WENYI_CACHE", &cache)).succeeded().stdout;
         assert!(shown.contains("␛[31m"), "{shown}");

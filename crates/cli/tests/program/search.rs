@@ -369,7 +369,7 @@ fn a_reranker_and_variety_choose_among_the_candidates() {
     let score = plain["hits"][0]["score"].as_f64().expect("a number");
     assert!((score - 2.0 / 61.0).abs() < 1e-6, "{score}");
     for (option, value, said) in [
-        ("--mmr", "1.5", "expected 0 to 1"),
+        ("--mmr", "1.5", "expected a number from 0 to 1"),
         ("--candidates", "0", "at least 1"),
         ("--rerank", "no-such-model", "no-such-model"),
         ("--fusion", "sum", "possible values"),

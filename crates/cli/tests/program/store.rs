@@ -65,6 +65,36 @@ fn an_export_takes_the_place_of_no_store_and_is_whole_or_not_there() {
 }
 
 #[test]
+fn what_can_be_read_of_a_dump_is_copied_and_the_rest_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("dump.json");
+    let entries = r#"{"good": {"vector": [1, 0], "text": "好", "metadata": {}},
+        "gone": {"lc": 1, "type": "not_implemented", "id": ["x"], "repr": "x"}}"#;
+    fs::write(&dump, entries).unwrap();
+    let (from, to) = (
+        url(folder.path(), "memory:dump.json"),
+        url(folder.path(), "sqlite:new.db"),
+    );
+    let copied = run(&mut store(&["copy", &from, &to, "--json"]));
+    assert_eq!(copied.code, Some(1), "{}", copied.stderr);
+    assert!(
+        copied
+            .stderr
+            .contains("an entry of the dump cannot be read"),
+        "{}",
+        copied.stderr
+    );
+    let report = copied.json();
+    assert_eq!(
+        (&report["written"], &report["refused"][0]["id"]),
+        (&json!(1), &json!("gone"))
+    );
+    // `-` is standard output.
+    let exported = run(&mut store(&["export", &to, "-"])).succeeded();
+    assert!(exported.stdout.contains("好"), "{}", exported.stdout);
+}
+
+#[test]
 fn points_go_from_a_file_through_stores_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let at = |rest| url(folder.path(), rest);

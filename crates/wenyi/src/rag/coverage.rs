@@ -153,10 +153,12 @@ impl Known<'_> {
         let passages = &self.found[..num_passages.min(self.found.len())];
         let (mut covered, mut total) = (0.0, 0.0);
         let (mut any_word, mut all_covered) = (false, true);
+        let is_there = |term: &Term| passages.iter().any(|found| term.is_in(found));
+        let is_literal = self.terms.terms.iter().all(is_there);
         for term in &self.terms.terms {
-            let is_there = passages.iter().any(|found| term.is_in(found));
-            // A word of another language says something only where it stands after all.
-            if !is_there && !self.languages.may_have(term) {
+            let is_there = is_there(term);
+            // Words of another language say something only where all stand there after all.
+            if !is_literal && !self.languages.may_have(term) {
                 continue;
             }
             let weight = self.weight(term);
@@ -286,8 +288,9 @@ mod tests {
     fn words_of_another_language_say_nothing() {
         let chinese = ["用命令 `admin rotate` 更换密钥，旧密钥一天内仍然有效，不需要重新启动。"];
         assert_eq!(coverage("How are the secrets replaced?", &chinese), None);
-        // But one that stands there does.
-        assert_eq!(coverage("rotate", &chinese), Some(1.0));
+        // But those that stand there do.
+        assert_eq!(coverage("admin rotate", &chinese), Some(1.0));
+        assert_eq!(coverage("How do tyres rotate?", &chinese), None);
         let english = ["Keys are rotated with `admin rotate`; the old key stays valid for a day."];
         assert_eq!(coverage("怎样更换密钥？", &english), None);
         assert_eq!(

@@ -124,7 +124,7 @@ pub(super) fn copy(arguments: &CopyArguments) -> anyhow::Result<()> {
     let progress = Terminal::new(arguments.json);
     let report = vector_store::copy(&*from, &*to.store, &progress)?;
     to.close()?;
-    finish(&progress, report, &refused, arguments.json)
+    finish(&progress, report, Some(&refused), arguments.json)
 }
 
 /// The store to copy from, and what of a dump file cannot be read.
@@ -194,7 +194,7 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
     if let Some(target) = target {
         target.close()?;
     }
-    finish(&progress, report, &[], arguments.json)
+    finish(&progress, report, None, arguments.json)
 }
 
 /// The file that was named, unless that is `-`: standard input or output.
@@ -329,7 +329,7 @@ fn import_documents(
 fn finish(
     progress: &Terminal,
     report: TransferReport,
-    refused: &[RefusedEntry],
+    refused: Option<&[RefusedEntry]>,
     json: bool,
 ) -> anyhow::Result<()> {
     /// Refused entries that are named to people.
@@ -337,24 +337,25 @@ fn finish(
     stopped(progress)?;
     let TransferReport { written, unchanged } = report;
     if json {
-        let refused: Vec<_> = refused
-            .iter()
-            .map(|entry| serde_json::json!({"id": entry.id, "reason": entry.reason}))
-            .collect();
-        output::json(&serde_json::json!({
-            "written": written, "unchanged": unchanged, "refused": refused,
-        }))?;
+        let mut report = serde_json::json!({"written": written, "unchanged": unchanged});
+        if let Some(refused) = refused {
+            let refused = refused.iter();
+            report["refused"] = refused
+                .map(|entry| serde_json::json!({"id": entry.id, "reason": entry.reason}))
+                .collect();
+        }
+        output::json(&report)?;
     } else {
         let (written, unchanged) = (quantity::grouped(written), quantity::grouped(unchanged));
         writeln!(
             io::stdout().lock(),
             "{written} points written, {unchanged} were there already"
         )?;
-        for entry in refused.iter().take(NAMED) {
+        for entry in refused.unwrap_or_default().iter().take(NAMED) {
             writeln!(io::stderr(), "left out: {entry}")?;
         }
     }
-    match refused.len() {
+    match refused.map_or(0, <[_]>::len) {
         0 => Ok(()),
         1 => anyhow::bail!("an entry of the dump cannot be read and was left out"),
         all => anyhow::bail!(
