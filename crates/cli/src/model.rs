@@ -115,8 +115,7 @@ pub(crate) fn chat_model_name(given: Option<&str>) -> anyhow::Result<String> {
 pub(crate) fn speaks(name: &str, language: &str, offline: bool) -> anyhow::Result<bool> {
     let hub = hub(offline)?;
     let entry = hub.catalog().find(name);
-    let knows = |known: &String| known == language || known == "multilingual";
-    Ok(entry.is_none_or(|entry| entry.languages.iter().any(knows)))
+    Ok(entry.is_none_or(|entry| entry.knows(language)))
 }
 
 /// Opens the chat model called `name`, here or behind an API; fetches it first if it is not on this

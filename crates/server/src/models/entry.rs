@@ -129,6 +129,12 @@ impl Entry {
         Wanted::ALL.into_iter().find(|wanted| *wanted as u8 == code)
     }
 
+    /// False if the catalog says that it does not know the language with this code.
+    pub(super) fn knows(&self, language: &str) -> bool {
+        let entry = self.hub.catalog().find(local_source(&self.served.source));
+        entry.is_none_or(|entry| entry.knows(language))
+    }
+
     /// What it is for, in Ollama's words; empty while it is not known.
     pub(super) fn capabilities(&self) -> &'static [&'static str] {
         match (self.gives(), &self.place) {

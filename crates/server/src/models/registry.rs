@@ -206,6 +206,11 @@ impl Registry {
         }
     }
 
+    /// False if the catalog says that the model served as `name` does not know the language with this code.
+    pub(crate) fn speaks(&self, name: &str, language: &str) -> bool {
+        self.entry(name).is_none_or(|entry| entry.knows(language))
+    }
+
     /// What answers requests for vectors that name no model; if nothing does, those for scores or
     /// for sparse vectors.
     pub(crate) async fn first(&self) -> Result<(Output, Choice<Chosen>), Problem> {

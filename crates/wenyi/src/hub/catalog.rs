@@ -101,6 +101,15 @@ pub struct CatalogEntry {
     pub sources: Vec<Source>,
 }
 
+impl CatalogEntry {
+    /// True if it knows the language with this ISO code.
+    #[must_use]
+    pub fn knows(&self, language: &str) -> bool {
+        let known = |own: &String| own == language || own == "multilingual";
+        self.languages.iter().any(known)
+    }
+}
+
 /// What a model gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use wenyi::chat::Message;
 use wenyi::embed::EmbedError;
 use wenyi::providers::cancellable;
-use wenyi::rag::{EvidenceOptions, Rag, RagError, RagEvent, RagOptions, RagQuestion};
+use wenyi::rag::{EvidenceOptions, Language, Rag, RagError, RagEvent, RagOptions, RagQuestion};
 use wenyi::retrieve;
 
 use super::fields::Fields;
@@ -54,7 +54,8 @@ pub(crate) async fn ask(State(app): State<Arc<App>>, body: Payload) -> Result<Re
     let asked: Option<String> = fields.optional("collection")?;
     let opened = app.documents.open(&app.models, asked.as_deref()).await?;
     let rag = Rag::over(opened.embedder.clone(), opened.collection.clone()).with_options(options);
-    let (rag, kept) = with_chat_model(&app, &fields, rag).await?;
+    let language = Language::of(&question.question);
+    let (rag, kept) = with_chat_model(&app, &fields, rag, language).await?;
     let mut pieces = start(rag, question, &opened, kept)?;
     // What fails before the first piece has a status of its own.
     let first = match pieces.recv().await {
@@ -99,18 +100,25 @@ fn options(fields: &Fields<'_>) -> Result<RagOptions, Problem> {
 /// What is kept as long as a question is answered: a place, and the model in memory.
 type Kept = Box<dyn Send>;
 
-/// The model that the client asked for; else the first to talk with, if there is one. Models on this
-/// machine are taken to be small.
+/// The model that the client asked for; else the first to talk with, if there is one and it knows the
+/// question's language. Models on this machine are taken to be small.
 async fn with_chat_model(
     app: &Arc<App>,
     fields: &Fields<'_>,
     rag: Rag,
+    language: Language,
 ) -> Result<(Rag, Kept), Problem> {
     let model: Option<String> = fields.optional("model")?;
     if fields.optional("extract")?.unwrap_or(false) {
         return Ok((rag, Box::new(())));
     }
     match app.models.registry.speaker(model.as_deref()).await {
+        // A small model that does not know the language writes what looks like it.
+        Ok((name, Choice::Here(_)))
+            if model.is_none() && !app.models.registry.speaks(&name, language.code()) =>
+        {
+            Ok((rag, Box::new(())))
+        }
         Ok((_, Choice::Here(speaker))) => {
             let (chat, place) = speaker.seat()?;
             Ok((rag.with_small_chat_model(chat), Box::new((place, speaker))))

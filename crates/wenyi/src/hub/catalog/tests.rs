@@ -101,3 +101,11 @@ fn names_are_found_in_any_case_and_misspelt_ones_suggested() {
     );
     assert!(catalog.similar("zzzzzzzzzz").is_empty());
 }
+
+#[test]
+fn languages_are_known_by_code_or_all() {
+    let knows = |id: &str, language: &str| Catalog::embedded().find(id).unwrap().knows(language);
+    assert!(knows("smollm2-135m-instruct", "en"));
+    assert!(!knows("smollm2-135m-instruct", "zh"));
+    assert!(knows("multilingual-e5-small", "zh"));
+}
