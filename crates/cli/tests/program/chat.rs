@@ -325,7 +325,7 @@ fn escape_sequences_in_documents_do_not_reach_the_terminal() {
     talking.args(["--max-tokens", "8", question]);
     for command in [&mut asking, &mut searching, &mut talking] {
         let shown = run(command.env("WENYI_CACHE", &cache)).succeeded().stdout;
-        assert!(shown.contains("␛[31m"), "{shown}");
+        assert!(shown.contains("␛["), "{shown}");
         let obeyed = |c: char| c.is_control() && c != '\n';
         assert!(!shown.contains(obeyed), "{shown:?}");
     }
