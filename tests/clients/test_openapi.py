@@ -11,7 +11,7 @@ from conftest import KEY
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-MODELS = {"embed": "bert", "rerank": "cross_encoder", "chat": "chat", "completions": "chat", "generate": "chat", "ask": "chat"}
+MODELS = {"embed": "bert", "rerank": "cross_encoder", "chat": "chat", "completions": "chat", "generate": "chat", "ask": "chat", "show": "bert"}
 # A vocabulary, prompts and widths are the model's, and Ollama's empty conversation only loads it.
 UNKNOWABLE = [positive_data_acceptance]
 LENIENT = ["/api/chat", "/api/generate"]
