@@ -57,6 +57,30 @@ fn wait_for_the_end(stream: &mut TcpStream) {
     while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
 }
 
+/// A provider that never answers, and what tells that a request has come and that nobody waits for it
+/// any more.
+fn silent() -> (Provider, Receiver<()>, Receiver<()>) {
+    let ((arrived, has_arrived), (gone, is_gone)) = (signal(), signal());
+    let provider = Provider::start(move |_, stream| {
+        arrived.lock().unwrap().send(()).unwrap();
+        wait_for_the_end(stream);
+        gone.lock().unwrap().send(()).unwrap();
+    });
+    (provider, has_arrived, is_gone)
+}
+
+/// A provider that says one word of each answer, and what tells that nobody waits for the rest.
+fn silent_after_the_first_word() -> (Provider, Receiver<()>) {
+    let (gone, is_gone) = signal();
+    let provider = Provider::start(move |_, stream| {
+        begin_stream(stream);
+        let _ = stream.write_all(FIRST);
+        wait_for_the_end(stream);
+        gone.lock().unwrap().send(()).unwrap();
+    });
+    (provider, is_gone)
+}
+
 /// Sends a request and returns its connection at once.
 fn begin(server: &Running, path: &str, body: &Value) -> TcpStream {
     let body = body.to_string();
@@ -117,13 +141,7 @@ fn words_that_look_like_an_end_are_none() {
 
 #[test]
 fn a_stream_that_falls_silent_ends_in_time_and_leaves_its_place() {
-    let (gone, is_gone) = signal();
-    let provider = Provider::start(move |_, stream| {
-        begin_stream(stream);
-        let _ = stream.write_all(FIRST);
-        wait_for_the_end(stream);
-        gone.lock().unwrap().send(()).unwrap();
-    });
+    let (provider, is_gone) = silent_after_the_first_word();
     let server = Running::start(ServerOptions {
         max_chats: 1,
         request_timeout: Duration::from_millis(400),
@@ -145,13 +163,7 @@ fn a_stream_that_falls_silent_ends_in_time_and_leaves_its_place() {
 
 #[test]
 fn an_abandoned_stream_leaves_its_place_though_the_provider_is_silent() {
-    let (gone, is_gone) = signal();
-    let provider = Provider::start(move |_, stream| {
-        begin_stream(stream);
-        let _ = stream.write_all(FIRST);
-        wait_for_the_end(stream);
-        gone.lock().unwrap().send(()).unwrap();
-    });
+    let (provider, is_gone) = silent_after_the_first_word();
     let server = Running::start(ServerOptions {
         max_chats: 1,
         request_timeout: LIMIT * 10,
@@ -170,12 +182,7 @@ fn an_abandoned_stream_leaves_its_place_though_the_provider_is_silent() {
 
 #[test]
 fn an_abandoned_whole_answer_is_no_longer_waited_for() {
-    let ((arrived, has_arrived), (gone, is_gone)) = (signal(), signal());
-    let provider = Provider::start(move |_, stream| {
-        arrived.lock().unwrap().send(()).unwrap();
-        wait_for_the_end(stream);
-        gone.lock().unwrap().send(()).unwrap();
-    });
+    let (provider, has_arrived, is_gone) = silent();
     let server = Running::start(remote(&provider));
     let whole = json!({"model": "gpt-4o", "stream": false,
         "messages": [{"role": "user", "content": "x"}]});
@@ -194,12 +201,7 @@ fn an_abandoned_whole_answer_is_no_longer_waited_for() {
 
 #[test]
 fn an_abandoned_embedding_sends_no_more_requests() {
-    let ((arrived, has_arrived), (gone, is_gone)) = (signal(), signal());
-    let provider = Provider::start(move |_, stream| {
-        arrived.lock().unwrap().send(()).unwrap();
-        wait_for_the_end(stream);
-        gone.lock().unwrap().send(()).unwrap();
-    });
+    let (provider, has_arrived, is_gone) = silent();
     let server = Running::start(ServerOptions {
         max_chats: 1,
         ..remote(&provider)
@@ -226,12 +228,7 @@ fn vectors(seen: &Seen, stream: &mut TcpStream) {
 
 #[test]
 fn a_width_is_asked_for_once_and_models_here_go_on() {
-    let ((arrived, has_arrived), (gone, is_gone)) = (signal(), signal());
-    let provider = Provider::start(move |_, stream| {
-        arrived.lock().unwrap().send(()).unwrap();
-        wait_for_the_end(stream);
-        gone.lock().unwrap().send(()).unwrap();
-    });
+    let (provider, has_arrived, is_gone) = silent();
     let server = Running::start(ServerOptions {
         max_chats: 3,
         request_timeout: LIMIT,

@@ -12,6 +12,7 @@ mod access;
 mod endpoint;
 mod tokens;
 mod vectors;
+mod windows;
 mod embedder;
 mod native;
 mod sse;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use wenyi_engine::encoder::Encoder;
 
 use super::RemoteEmbedder;
-use super::embedder::{Window, combine};
 use super::error::{Error, ErrorKind};
 use super::table::EmbeddingDialect;
 use super::vectors::Batch;
+use super::windows::{Window, combine};
 use crate::embed::{EmbedError, EmbedOptions, Embeddings, SparseEmbedding, TokenUsage};
 
 /// What a text becomes.

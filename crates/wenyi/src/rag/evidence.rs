@@ -11,6 +11,7 @@ use super::background;
 use super::coverage::Terms;
 use super::quotes::Sentences;
 use super::retriever::{Candidate, EvidenceOptions, Retrieved, from_collection, with_headings};
+use super::wanted::Wanted;
 use crate::embed::Embedder;
 use crate::retrieve::{ErrorKind, Location, Result, SearchHit};
 
@@ -145,6 +146,16 @@ pub(super) fn weigh(
     let quotes = match (support, best) {
         (Support::None, _) | (_, None) => Vec::new(),
         (_, Some(best)) => sentences.quotes(least(margin, best)),
+    };
+    let wanted = Wanted::of(question);
+    let has_wanted = wanted.is_none_or(|wanted| {
+        let mut quotes = quotes.iter();
+        quotes.any(|quote| wanted.is_in(&quote.text))
+    });
+    let support = match support {
+        // They are on the subject, and do not say what is asked of it.
+        Support::Strong if !has_wanted => Support::Weak,
+        support => support,
     };
     Ok(Evidence {
         question: question.to_owned(),

@@ -8,6 +8,7 @@
 mod language;
 mod retriever;
 mod coverage;
+mod wanted;
 mod background;
 mod quotes;
 mod evidence;
