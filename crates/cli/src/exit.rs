@@ -95,7 +95,10 @@ pub(crate) fn finish(result: anyhow::Result<()>) -> ExitCode {
     let verdict = Verdict::of(&error);
     // If stderr is closed too, there is nobody left to tell.
     let _ = print(&mut io::stderr().lock(), &error, &verdict);
-    ExitCode::from(verdict.code)
+    ExitCode::from(match verdict.code {
+        INTERRUPTED => interrupt::code(),
+        code => code,
+    })
 }
 
 /// Prints what went wrong where the program goes on.

@@ -179,6 +179,16 @@ pub enum ErrorKind {
         /// What is wrong with it.
         reason: String,
     },
+    /// The shortest answer of the form asked for is longer than the answer may be.
+    #[error(
+        "the shortest text of the form asked for has about {needed} tokens, there is room for {room}"
+    )]
+    FormRoom {
+        /// Tokens of the shortest text of that form that was found.
+        needed: usize,
+        /// Tokens that the answer may have.
+        room: usize,
+    },
     /// More or fewer dimensions asked for than the model has.
     #[error("{requested} dimensions asked for, the model has {available}")]
     Dimensions {
@@ -244,7 +254,7 @@ impl ErrorKind {
                 "shorten the prompt, ask for fewer tokens, or open the model with a longer context"
                     .into()
             }
-            Self::Grammar { reason } if reason.contains("room for") => {
+            Self::FormRoom { .. } => {
                 "allow more tokens for the answer, or ask for less in the schema".into()
             }
             Self::Grammar { .. } => {

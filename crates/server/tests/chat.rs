@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Running, events, options, unchunked};
+use support::{Running, events, options, roomy_options, unchunked};
 use wenyi::embed::Precision;
 use wenyi_server::ServerOptions;
 
@@ -151,6 +151,14 @@ fn ollama_answers_a_line_at_a_time() {
         (&json!(true), &json!("length"))
     );
     assert_eq!(last["eval_count"], 6);
+    let nanoseconds = |name: &str| last[name].as_u64().unwrap();
+    let (read, written) = (
+        nanoseconds("prompt_eval_duration"),
+        nanoseconds("eval_duration"),
+    );
+    assert!(read > 0 && written > 0, "{last}");
+    let all = read + written + nanoseconds("load_duration");
+    assert!(all <= nanoseconds("total_duration"), "{last}");
     body["stream"] = false.into();
     let whole = server.post("/api/chat", body.to_string()).json();
     assert_eq!(whole["message"]["content"], text);
@@ -172,6 +180,124 @@ fn ollama_answers_a_line_at_a_time() {
         .post("/api/chat", json!({"model": "chat"}).to_string())
         .json();
     assert_eq!(nothing["done_reason"], "load");
+}
+
+#[test]
+fn ollamas_context_is_kept_to_or_told() {
+    let server = Running::start(options());
+    let ask = |route: &str, extra: &Value, num_ctx: i64| {
+        let mut body = json!({"model": "chat", "prompt": "你好 world", "stream": false,
+            "messages": [{"role": "user", "content": "你好 world"}],
+            "options": {"temperature": 0, "num_predict": 400, "num_ctx": num_ctx}});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        server.post(route, body.to_string())
+    };
+    for (route, extra) in [
+        ("/api/chat", json!({})),
+        ("/api/generate", json!({})),
+        ("/api/generate", json!({"raw": true})),
+    ] {
+        let reply = ask(route, &extra, 90);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        assert_eq!(reply.header("x-wenyi-context"), Some("90"));
+        let count = |name: &str| reply.json()[name].as_u64().unwrap();
+        let tokens = count("prompt_eval_count") + count("eval_count");
+        assert!(tokens <= 90, "{reply:?}");
+        // More than the model takes is what it takes.
+        let reply = ask(route, &extra, 1_000_000);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let told: u64 = reply.header("x-wenyi-context").unwrap().parse().unwrap();
+        assert!((91..1_000_000).contains(&told), "{told}");
+        assert_eq!(ask(route, &extra, 0).header("x-wenyi-context"), None);
+        for (wrong, expected) in [
+            (-1, "`options.num_ctx` is -1, expected at least 1"),
+            (1, "`options.num_ctx` is 1, expected more than the "),
+        ] {
+            let reply = ask(route, &extra, wrong);
+            assert_eq!(reply.status, 400, "{reply:?}");
+            let error = reply.json()["error"].as_str().unwrap().to_owned();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_field_is_told_with_what_was_expected() {
+    let server = Running::start(roomy_options());
+    let tool = json!([{"type": "function", "function": {"name": "magic", "parameters": {
+        "type": "object", "properties": {"text": {"type": "string", "minLength": 9}},
+        "required": ["text"]}}}]);
+    let named = json!({"type": "function", "function": {"name": "tragic"}});
+    let regex = json!({"type": "regex", "regex": "[a-z0-9]{200}"});
+    for (extra, field, words) in [
+        (
+            json!({"response_format": "json"}),
+            "response_format",
+            "is `\"json\"`, expected an object whose `type` is `text`, `json_object`",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}),
+            "response_format",
+            "\"schema\": …}}`",
+        ),
+        (
+            json!({"response_format": {"type": "regex"}}),
+            "response_format",
+            "\"regex\": …}`",
+        ),
+        (
+            json!({"tool_choice": "sometimes"}),
+            "tool_choice",
+            "is `\"sometimes\"`, expected `auto`, `none`, `required` or",
+        ),
+        (
+            json!({"tool_choice": named, "tools": tool}),
+            "tool_choice",
+            "names `tragic`, expected one of `tools`: `magic`",
+        ),
+        (
+            json!({"tool_choice": "required"}),
+            "tool_choice",
+            "is `required`, and there are no `tools`",
+        ),
+        (
+            json!({"tool_choice": "required", "tools": tool, "max_tokens": 2}),
+            "max_tokens",
+            "is 2, expected about ",
+        ),
+        (
+            json!({"tool_choice": "required", "tools": tool, "max_completion_tokens": 2}),
+            "max_completion_tokens",
+            "the shortest call of `tools`",
+        ),
+        (
+            json!({"response_format": regex}),
+            "max_tokens",
+            "the shortest text of `response_format`",
+        ),
+    ] {
+        let reply = server.post(CHAT, asked(&extra));
+        assert_eq!(reply.status, 400, "{reply:?}");
+        let error = reply.json()["error"].clone();
+        assert_eq!(error["param"], field, "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("`{field}` ")), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+    let body = json!({"model": "chat", "messages": [{"role": "user", "content": "你好"}],
+        "format": {"type": "string", "minLength": 9}, "options": {"num_predict": 2}});
+    let error = server.post("/api/chat", body.to_string()).json()["error"].clone();
+    let message = error.as_str().unwrap();
+    assert!(
+        message.starts_with("`options.num_predict` is 2, expected"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("the shortest text of `format`"),
+        "{message}"
+    );
 }
 
 #[test]

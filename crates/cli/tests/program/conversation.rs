@@ -95,8 +95,27 @@ fn whoever_ends_the_program_at_the_prompt_gets_the_terminal_back() {
     terminal.expect_prompt(1);
     assert!(!terminal.is_as_before(), "the editor reads single keys");
     terminal.signal(Signal::TERM);
-    assert_eq!(terminal.end(), Some(130), "{}", terminal.screen());
+    assert_eq!(terminal.end(), Some(143), "{}", terminal.screen());
     assert!(terminal.is_as_before());
+}
+
+#[test]
+fn sigterm_during_an_answer_ends_the_program_and_keeps_the_turn() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let mut terminal = talk_with(&endless(), cache.path(), 80);
+    terminal.expect_prompt(1);
+    terminal.press("count for ever\r");
+    terminal.expect("word3", 1);
+    terminal.signal(Signal::TERM);
+    assert_eq!(terminal.end(), Some(143), "{}", terminal.screen());
+    assert!(terminal.is_as_before());
+    terminal.expect("the answer was cut short", 1);
+    let kept = cache.path().join("conversations/last.json");
+    let kept = std::fs::read_to_string(kept).expect("the conversation");
+    assert!(
+        kept.contains("count for ever") && kept.contains("word3"),
+        "{kept}"
+    );
 }
 
 #[test]

@@ -147,16 +147,13 @@ impl Constraint {
             let reason = format!("no text of that form was found to end within {LONGEST} tokens");
             return Err(ErrorKind::Grammar { reason }.into());
         };
-        let length = way.len();
-        self.reserve = 2 * length + SLACK;
+        let needed = way.len();
+        self.reserve = 2 * needed + SLACK;
         self.way = Some(way);
-        if length <= room {
-            return Ok(());
+        match needed <= room {
+            true => Ok(()),
+            false => Err(ErrorKind::FormRoom { needed, room }.into()),
         }
-        let reason = format!(
-            "the shortest text of that form has about {length} tokens, there is room for {room}"
-        );
-        Err(ErrorKind::Grammar { reason }.into())
     }
 
     /// Takes the next token with `pick`, from those that the grammar allows.

@@ -1,6 +1,7 @@
 //! From a prompt to an answer, token by token.
 
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use super::circles::Circles;
 use super::constraint::{Constraint, Step};
@@ -107,6 +108,10 @@ pub struct Generation {
     pub cached_tokens: usize,
     /// If asked for, one for each of `ids`.
     pub logprobs: Vec<TokenLogprob>,
+    /// How long it took to read the prompt.
+    pub prompt_duration: Duration,
+    /// How long it took to write the answer.
+    pub answer_duration: Duration,
 }
 
 impl Decoder {
@@ -124,6 +129,7 @@ impl Decoder {
         options: &GenerateOptions,
         on_piece: &mut dyn FnMut(&Piece) -> ControlFlow<()>,
     ) -> Result<Generation> {
+        let started = Instant::now();
         self.must_know(&options.sampling.logit_bias)?;
         let room = session.capacity().saturating_sub(prompt.len());
         let most = options.max_tokens.unwrap_or(room).min(room);
@@ -133,6 +139,7 @@ impl Decoder {
         answer.must_fit(most)?;
         answer.generation.cached_tokens = cached;
         let mut logits = self.read(session, &prompt[cached..])?;
+        answer.generation.prompt_duration = started.elapsed();
         let mut ahead = Ahead::new(self, prompt, options.look_up);
         while answer.generation.ids.len() < most {
             let id = answer.choose(&mut logits, most)?;
@@ -149,7 +156,9 @@ impl Decoder {
             }
         }
         ahead.forget(session);
-        answer.end()
+        let mut generation = answer.end()?;
+        generation.answer_duration = started.elapsed() - generation.prompt_duration;
+        Ok(generation)
     }
 
     /// Refuses biases of tokens that there are none of: they are meant for another tokenizer.
@@ -218,6 +227,8 @@ impl<'a> Answer<'a> {
                 prompt_tokens: prompt.len(),
                 cached_tokens: 0,
                 logprobs: Vec::new(),
+                prompt_duration: Duration::ZERO,
+                answer_duration: Duration::ZERO,
             },
         })
     }

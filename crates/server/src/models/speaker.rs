@@ -5,7 +5,7 @@ use std::thread;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wenyi::chat::{ChatDelta, ChatModel, ChatRequest, FinishReason, LocalChatModel, Usage};
+use wenyi::chat::{ChatDelta, ChatModel, ChatRequest, FinishReason, LocalChatModel, Timing, Usage};
 use wenyi::providers::cancellable;
 use wenyi_engine::decoder::{Decoder, Finish, GenerateOptions};
 
@@ -179,6 +179,10 @@ fn complete(
             total_tokens: read + written,
             cached_tokens: answer.cached_tokens as u64,
             ..Usage::default()
+        }),
+        timing: Some(Timing {
+            prompt: answer.prompt_duration,
+            answer: answer.answer_duration,
         }),
         ..ChatDelta::default()
     })

@@ -29,7 +29,7 @@ enum State {
 
 /// Where in a JSON value a text is.
 #[derive(Clone, Copy, Debug, Default)]
-struct Nesting {
+pub(super) struct Nesting {
     depth: usize,
     is_string: bool,
     is_escaped: bool,
@@ -37,7 +37,7 @@ struct Nesting {
 
 impl Nesting {
     /// True if the value ends with `character`.
-    fn ends(&mut self, character: char) -> bool {
+    pub(super) fn ends(&mut self, character: char) -> bool {
         if self.is_string {
             self.is_string = self.is_escaped || character != '"';
             self.is_escaped = !self.is_escaped && character == '\\';
@@ -122,7 +122,7 @@ impl CallReader {
 }
 
 /// A name for a call that no other call of the conversation has.
-fn call_id() -> String {
+pub(super) fn call_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

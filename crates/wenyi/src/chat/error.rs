@@ -1,5 +1,6 @@
 //! Why a model did not answer.
 
+use super::ToolChoice;
 use crate::providers;
 
 /// An error of a conversation.
@@ -37,6 +38,26 @@ pub enum ChatErrorKind {
         /// What is possible.
         expected: String,
     },
+    /// The tool that has to be called is not among those that were offered.
+    #[error("`tool_choice` {}", refused(choice, tools))]
+    ToolChoice {
+        /// What was asked.
+        choice: ToolChoice,
+        /// The names of the tools.
+        tools: Vec<String>,
+    },
+    /// The answer may not be as long as the shortest of the form that was asked for.
+    #[error("`{limit}` {}", too_short(limit, form, *needed, *room))]
+    Room {
+        /// What sets the limit: `max_tokens`, or `messages` that fill the model's context.
+        limit: &'static str,
+        /// What asks for the form: `tools` or `response_format`.
+        form: &'static str,
+        /// Tokens that the shortest answer has.
+        needed: usize,
+        /// Tokens that the answer may have.
+        room: usize,
+    },
     /// The answer cannot have the form that was asked for.
     #[error("`{option}`: {source}")]
     Form {
@@ -48,6 +69,31 @@ pub enum ChatErrorKind {
     /// The caller asked to stop.
     #[error("stopped")]
     Cancelled,
+}
+
+/// Why a choice among `tools` cannot be.
+fn refused(choice: &ToolChoice, tools: &[String]) -> String {
+    let what = match choice {
+        ToolChoice::Function(name) => format!("names `{name}`"),
+        other => format!("is `{}`", other.to_json().as_str().unwrap_or_default()),
+    };
+    match tools {
+        [] => format!("{what}, and there are no `tools` to choose from"),
+        tools => format!("{what}, expected one of `tools`: `{}`", tools.join("`, `")),
+    }
+}
+
+/// By how much an answer of a form is too long.
+fn too_short(limit: &str, form: &str, needed: usize, room: usize) -> String {
+    let room = match limit {
+        "max_tokens" => format!("is {room}"),
+        _ => format!("leave room for {room} tokens"),
+    };
+    let shortest = match form {
+        "tools" => "the shortest call of `tools`",
+        _ => "the shortest text of `response_format`",
+    };
+    format!("{room}, expected about {needed} at least for {shortest}")
 }
 
 impl ChatError {
@@ -65,6 +111,8 @@ impl ChatError {
             ChatErrorKind::Provider(error) => error.is_user_error(),
             ChatErrorKind::ContextLength { .. }
             | ChatErrorKind::Unsupported { .. }
+            | ChatErrorKind::ToolChoice { .. }
+            | ChatErrorKind::Room { .. }
             | ChatErrorKind::Form { .. } => true,
             ChatErrorKind::Cancelled => false,
         }
@@ -80,6 +128,14 @@ impl ChatError {
                 Some("shorten the conversation, or use a model with a longer context".into())
             }
             ChatErrorKind::Unsupported { option, .. } => Some(format!("leave out `{option}`")),
+            ChatErrorKind::ToolChoice { tools, .. } => Some(match tools.is_empty() {
+                true => "give `tools`, or leave out `tool_choice`".into(),
+                false => "name one of these, or leave out `tool_choice`".into(),
+            }),
+            ChatErrorKind::Room { limit, form, .. } => Some(match *limit {
+                "max_tokens" => format!("raise `max_tokens`, or ask for less in `{form}`"),
+                _ => "shorten the conversation, or use a model with a longer context".into(),
+            }),
             ChatErrorKind::Form { source, .. } => source.hint(),
             ChatErrorKind::Cancelled => None,
         }

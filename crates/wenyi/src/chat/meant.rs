@@ -17,11 +17,21 @@ use crate::retrieve::words::{STOP_WORDS, cjk_pieces, runs, stem};
 /// about this.
 const WIDEST: usize = 1024;
 
+/// What makes a call where none is asked for: a word of the tool's name, or two of its description.
+const ENOUGH: usize = 2;
+
 /// The same request with the tool chosen that the person's last words mean; `None` if the model is to
 /// decide, or the words mean none.
 pub(super) fn with_meant_tool(decoder: &Decoder, request: &ChatRequest) -> Option<ChatRequest> {
-    let is_open = matches!(request.tool_choice, None | Some(ToolChoice::Auto))
-        && matches!(request.response_format, None | Some(ResponseFormat::Text));
+    let (is_open, least) = match request.tool_choice {
+        None | Some(ToolChoice::Auto) => {
+            let format = &request.response_format;
+            (matches!(format, None | Some(ResponseFormat::Text)), ENOUGH)
+        }
+        // Any word is better than none where a tool is called in any case.
+        Some(ToolChoice::Required) => (request.options.parallel_tool_calls != Some(true), 1),
+        Some(ToolChoice::None | ToolChoice::Function(_)) => (false, ENOUGH),
+    };
     let template = decoder.template()?;
     let is_able =
         Syntax::of_template(template.source()).is_native || decoder.hidden_size() > WIDEST;
@@ -36,17 +46,15 @@ pub(super) fn with_meant_tool(decoder: &Decoder, request: &ChatRequest) -> Optio
     let text = last.text();
     // What is quoted decides nothing.
     let said = without_passages(&text).unwrap_or(text);
-    let name = meant(&said, &request.tools)?.function.name.clone();
+    let name = meant(&said, &request.tools, least)?.function.name.clone();
     Some(ChatRequest {
         tool_choice: Some(ToolChoice::Function(name)),
         ..request.clone()
     })
 }
 
-/// The tool that shares most words with what was said; of equals the first.
-fn meant<'a>(said: &str, tools: &'a [Tool]) -> Option<&'a Tool> {
-    /// A word of the name, or two of the description.
-    const ENOUGH: usize = 2;
+/// The tool that shares most words with what was said, if they score `least`; of equals the first.
+fn meant<'a>(said: &str, tools: &'a [Tool], least: usize) -> Option<&'a Tool> {
     let said = words(said);
     let scored = tools.iter().map(|tool| {
         let described = words(tool.function.description.as_deref().unwrap_or_default());
@@ -59,7 +67,7 @@ fn meant<'a>(said: &str, tools: &'a [Tool]) -> Option<&'a Tool> {
         };
         (said.iter().map(score).sum::<usize>(), tool)
     });
-    let enough = scored.filter(|(score, _)| *score >= ENOUGH);
+    let enough = scored.filter(|(score, _)| *score >= least);
     let best = enough.reduce(|best, next| if next.0 > best.0 { next } else { best });
     best.map(|(_, tool)| tool)
 }
@@ -98,13 +106,17 @@ mod tests {
     use super::*;
 
     fn name(said: &str) -> Option<String> {
+        scored(said, ENOUGH)
+    }
+
+    fn scored(said: &str, least: usize) -> Option<String> {
         let tool = |name, description| Tool::function(name, description, json!({}));
         let tools = [
             tool("get_weather", "Get the weather at a location."),
             tool("look_up_order", "Find out where an order is by its number."),
             tool("create_customer", "查询或登记客户的资料。"),
         ];
-        meant(said, &tools).map(|tool| tool.function.name.clone())
+        meant(said, &tools, least).map(|tool| tool.function.name.clone())
     }
 
     #[test]
@@ -121,6 +133,14 @@ mod tests {
             meant("Does the weather at this location delay an order?"),
             "get_weather"
         );
+    }
+
+    #[test]
+    fn one_word_is_enough_where_a_tool_is_called_in_any_case() {
+        let said = "Is the delivery at another location?";
+        assert_eq!(name(said), None);
+        assert_eq!(scored(said, 1).as_deref(), Some("get_weather"));
+        assert_eq!(scored("你好", 1), None);
     }
 
     #[test]

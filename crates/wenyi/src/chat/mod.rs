@@ -7,6 +7,7 @@ mod reply;
 mod error;
 mod tools;
 mod calls;
+mod bare;
 mod quoted;
 mod meant;
 mod prepare;
@@ -24,7 +25,7 @@ pub use message::{
     Content, ContentPart, FunctionCall, FunctionDefinition, Message, MessageRole, Tool, ToolCall,
 };
 pub use reply::{
-    ChatDelta, ChatReply, FinishReason, ReplyBuilder, TokenLogprob, ToolCallDelta, Usage,
+    ChatDelta, ChatReply, FinishReason, ReplyBuilder, Timing, TokenLogprob, ToolCallDelta, Usage,
 };
 pub use request::{ChatOptions, ChatRequest, ResponseFormat, Thinking, ToolChoice};
 

@@ -7,6 +7,7 @@ use wenyi_engine::decoder::{
 };
 use wenyi_engine::tokenizer::AddedWord;
 
+use super::bare::BareReader;
 use super::calls::{CallReader, short_id};
 use super::meant::with_meant_tool;
 use super::quoted::{broken, encode, without_passages};
@@ -22,8 +23,14 @@ pub(super) struct Prepared {
     /// The prompt.
     pub(super) ids: Vec<u32>,
     pub(super) options: GenerateOptions,
+    /// What asks for the form of the answer, if it has one.
+    pub(super) form: &'static str,
+    /// What sets the limit of its length.
+    pub(super) limit: &'static str,
     /// Reads the calls in the answer, if it may have some.
     pub(super) calls: Option<CallReader>,
+    /// Reads a call without marks, if the model decides on calls.
+    pub(super) bare: Option<BareReader>,
     /// What is to be decided before.
     pub(super) decision: Option<Decision>,
 }
@@ -36,6 +43,7 @@ pub(super) struct Decision {
     pub(super) ids: Vec<u32>,
     pub(super) options: GenerateOptions,
     pub(super) calls: CallReader,
+    pub(super) bare: BareReader,
     tools: Vec<Tool>,
     syntax: Syntax,
 }
@@ -101,19 +109,18 @@ pub(super) fn prepare(
         logprobs: request.options.logprobs.map(|count| count as usize),
         ..GenerateOptions::default()
     };
-    let mut calls = None;
+    let (mut calls, mut bare) = (None, None);
     if must_call {
         // What a call is made of is no text that could be stopped.
         options.stop.clear();
         calls = Some(CallReader::new(prompt.syntax));
         options.is_call = true;
     }
+    let option = match prompt.tools.is_empty() {
+        true => "response_format",
+        false => "tools",
+    };
     if let Some((grammar, begins)) = prompt.hold(&mut text, form)? {
-        let option = if prompt.tools.is_empty() {
-            "response_format"
-        } else {
-            "tools"
-        };
         let constraint = decoder.constraint(&grammar, begins);
         let constraint = constraint.map_err(|source| ChatErrorKind::Form { option, source })?;
         options.constraint = Some(constraint);
@@ -121,16 +128,26 @@ pub(super) fn prepare(
     let mut decision = None;
     if !prompt.tools.is_empty() && !must_call {
         calls = Some(CallReader::new(prompt.syntax));
+        bare = Some(prompt.bare());
         options.is_call = true;
         if prompt.has_passages() {
             decision = Some(prompt.decision(&options)?);
         }
     }
     let ids = prompt.fitting(&text)?;
+    let room = prompt.context() - ids.len();
+    let limit = match options.max_tokens {
+        Some(most) if most <= room => "max_tokens",
+        _ => "messages",
+    };
+    options.max_tokens = Some(options.max_tokens.map_or(room, |most| most.min(room)));
     Ok(Prepared {
         ids,
         options,
+        form: option,
+        limit,
         calls,
+        bare,
         decision,
     })
 }
@@ -146,10 +163,17 @@ fn form(request: &ChatRequest) -> Option<Grammar> {
 }
 
 impl Prompt<'_> {
+    /// Tokens that conversation and answer may have together.
+    fn context(&self) -> usize {
+        let most = self.decoder.context();
+        let asked = self.request.options.context;
+        asked.map_or(most, |asked| most.min(asked as usize))
+    }
+
     /// The tokens of `text`, which must leave room for an answer.
     fn fitting(&self, text: &str) -> Result<Vec<u32>, ChatError> {
         let ids = encode(self.decoder.tokenizer(), text)?;
-        let context_length = self.decoder.context();
+        let context_length = self.context();
         if ids.is_empty() || ids.len() >= context_length {
             return Err(ChatErrorKind::ContextLength {
                 model: self.model.to_owned(),
@@ -227,6 +251,11 @@ impl Prompt<'_> {
         messages.any(|message| without_passages(&message.text()).is_some())
     }
 
+    fn bare(&self) -> BareReader {
+        let names = self.tools.iter().map(|tool| tool.function.name.clone());
+        BareReader::new(names.collect())
+    }
+
     /// The question whether to call, asked without the passages.
     fn decision(&self, options: &GenerateOptions) -> Result<Decision, ChatError> {
         /// A model that calls does so after a few words at most.
@@ -239,6 +268,7 @@ impl Prompt<'_> {
             ids: self.fitting(&self.render(false)?)?,
             options,
             calls: CallReader::new(self.syntax),
+            bare: self.bare(),
             tools: self.tools.iter().map(|tool| (*tool).clone()).collect(),
             syntax: self.syntax,
         })

@@ -1,5 +1,7 @@
 //! What a model answers: whole, or in pieces as it speaks.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::{Content, FunctionCall, Message, MessageRole, ToolCall};
@@ -17,6 +19,8 @@ pub struct ChatReply {
     pub finish_reason: Option<FinishReason>,
     /// Tokens, where the provider counted them.
     pub usage: Option<Usage>,
+    /// How long it took; models on this machine only.
+    pub timing: Option<Timing>,
     /// The answer's tokens with their probabilities, if they were asked for.
     pub logprobs: Vec<TokenLogprob>,
     /// What only one provider says, such as `system_fingerprint`.
@@ -127,6 +131,15 @@ impl Usage {
     }
 }
 
+/// How long a model worked on an answer, without the time that it waited for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Reading the prompt.
+    pub prompt: Duration,
+    /// Writing the answer.
+    pub answer: Duration,
+}
+
 /// The next piece of an answer. Texts are to be appended to what came before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChatDelta {
@@ -146,6 +159,8 @@ pub struct ChatDelta {
     pub finish_reason: Option<FinishReason>,
     /// Tokens of the whole call, in the last piece.
     pub usage: Option<Usage>,
+    /// How long the whole call took, in the last piece; models on this machine only.
+    pub timing: Option<Timing>,
 }
 
 /// A token of an answer, and how likely it was before temperature and the like.
@@ -261,6 +276,7 @@ impl ReplyBuilder {
         }
         // The last one is the whole: some servers count along in every piece.
         reply.usage = delta.usage.or(reply.usage);
+        reply.timing = delta.timing.or(reply.timing);
     }
 
     /// The answer as far as it came.

@@ -57,6 +57,9 @@ pub struct ChatOptions {
     pub min_p: Option<f64>,
     /// Tokens of the answer, those of its reasoning included.
     pub max_tokens: Option<u32>,
+    /// Tokens of conversation and answer together, if fewer than the model takes. Models on this machine
+    /// only.
+    pub context: Option<u32>,
     /// The answer ends before any of these.
     pub stop: Vec<String>,
     /// Same seed, same answer, as far as the provider can.

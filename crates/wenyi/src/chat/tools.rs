@@ -168,23 +168,24 @@ pub(super) fn callable<'a>(
     match &request.tool_choice {
         Some(ToolChoice::None) => Ok(Vec::new()),
         None | Some(ToolChoice::Auto) => Ok(request.tools.iter().collect()),
-        Some(ToolChoice::Required) if request.tools.is_empty() => {
-            Err(unsupported(model, "tool_choice", "`tools` to choose from"))
-        }
+        Some(ToolChoice::Required) if request.tools.is_empty() => Err(no_tool(request)),
         Some(ToolChoice::Required) => Ok(request.tools.iter().collect()),
         Some(ToolChoice::Function(name)) => {
             let mut tools = request.tools.iter();
             let tool = tools.find(|tool| tool.function.name == *name);
-            let names: Vec<&str> = request
-                .tools
-                .iter()
-                .map(|t| t.function.name.as_str())
-                .collect();
-            let expected = || format!("one of `tools` ({})", names.join(", "));
-            let tool = tool.ok_or_else(|| unsupported(model, "tool_choice", &expected()))?;
-            Ok(vec![tool])
+            Ok(vec![tool.ok_or_else(|| no_tool(request))?])
         }
     }
+}
+
+/// That what has to be called is not among the tools.
+fn no_tool(request: &ChatRequest) -> ChatError {
+    let names = request.tools.iter().map(|tool| tool.function.name.clone());
+    ChatErrorKind::ToolChoice {
+        choice: request.tool_choice.clone().unwrap_or(ToolChoice::Auto),
+        tools: names.collect(),
+    }
+    .into()
 }
 
 /// True if the model has to call.
@@ -241,12 +242,16 @@ mod tests {
     fn a_choice_must_be_among_the_tools() {
         let mut request = ChatRequest::ask("x");
         request.tool_choice = Some(ToolChoice::Required);
-        assert!(callable("m", &request).is_err());
+        let said = |request: &ChatRequest| callable("m", request).unwrap_err().to_string();
+        let nothing = "`tool_choice` is `required`, and there are no `tools` to choose from";
+        assert_eq!(said(&request), nothing);
         request.tools = vec![Tool::function("查", "", json!({}))];
         assert_eq!(callable("m", &request).unwrap().len(), 1);
         request.tool_choice = Some(ToolChoice::Function("other".into()));
-        let error = callable("m", &request).unwrap_err();
-        assert!(error.to_string().contains("查"), "{error}");
+        assert_eq!(
+            said(&request),
+            "`tool_choice` names `other`, expected one of `tools`: `查`"
+        );
         request.tools = vec![Tool::function("a\"b", "", json!({}))];
         assert!(callable("m", &request).is_err());
     }

@@ -91,6 +91,14 @@ impl RemoteChat {
         if !options.stop.is_empty() {
             body.insert("stop".into(), json!(options.stop));
         }
+        if options.context.is_some() {
+            return Err(ChatErrorKind::Unsupported {
+                model: self.name.clone(),
+                option: "context",
+                expected: "the context that the provider gives the model".into(),
+            }
+            .into());
+        }
         let local = [
             ("top_k", options.top_k.map(Value::from)),
             ("min_p", options.min_p.map(Value::from)),
@@ -202,6 +210,7 @@ impl RemoteChat {
             message,
             finish_reason: finish_reason.map(FinishReason::from),
             usage: value.get("usage").and_then(Usage::from_json),
+            timing: None,
             logprobs: TokenLogprob::list(&choice),
             extra: match value.get("system_fingerprint") {
                 Some(mark) => Map::from_iter([("system_fingerprint".to_owned(), mark.clone())]),
@@ -350,6 +359,7 @@ fn delta(value: &Value) -> ChatDelta {
         tool_calls: calls.collect(),
         finish_reason: text(choice, "finish_reason").map(|reason| reason.as_str().into()),
         usage: value.get("usage").and_then(Usage::from_json),
+        timing: None,
         logprobs: TokenLogprob::list(choice),
     }
 }
@@ -371,6 +381,7 @@ fn whole_as_delta(reply: ChatReply) -> ChatDelta {
         model: Some(reply.model),
         finish_reason: reply.finish_reason,
         usage: reply.usage,
+        timing: reply.timing,
         logprobs: reply.logprobs,
     }
 }

@@ -10,10 +10,10 @@ use std::collections::HashSet;
 use super::claims::code_spans;
 use super::evidence::{Evidence, Support};
 use super::opposites::{is_negative, says_the_opposite};
-use super::quotes::kind_of;
+use super::quotes::{is_prose, kind_of};
 use super::tables::Tables;
 use crate::embed::Embedder;
-use crate::retrieve::chunk::{Unit, UnitKind, units};
+use crate::retrieve::chunk::{Unit, units};
 use crate::retrieve::words::{STOP_WORDS, cjk_pieces, runs, stem};
 use crate::retrieve::{Result, SearchHit};
 
@@ -58,7 +58,7 @@ impl<'a> Checker<'a> {
             .iter()
             .map(|(_, hit)| {
                 let mut units = units(kind_of(hit), &hit.text);
-                units.retain(|unit| matches!(unit.kind, UnitKind::Sentence | UnitKind::Item));
+                units.retain(is_prose);
                 units
             })
             .collect();

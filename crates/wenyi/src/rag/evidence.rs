@@ -9,10 +9,11 @@ use wenyi_store::Collection;
 
 use super::background;
 use super::coverage::Terms;
-use super::quotes::Sentences;
+use super::quotes::{Sentences, kind_of};
 use super::retriever::{Candidate, EvidenceOptions, Retrieved, from_collection, with_headings};
 use super::wanted::Wanted;
 use crate::embed::Embedder;
+use crate::retrieve::load::{Kind, spoken};
 use crate::retrieve::{ErrorKind, Location, Result, SearchHit};
 
 /// Whether the passages answer the question.
@@ -126,7 +127,15 @@ pub(super) fn weigh(
     let others = others.filter(|text| !shown.contains(text)).cloned();
     let company = background::company(embedder, vector, &candidates)?;
     let beside = company.iter().map(|candidate| candidate.text.clone());
-    let texts: Vec<String> = shown.iter().cloned().chain(others).chain(beside).collect();
+    let read = passages
+        .iter()
+        .zip(&shown)
+        .map(|(hit, text)| match kind_of(hit) {
+            // Names in code are several words in one.
+            Kind::Code => format!("{text} {}", spoken(text)),
+            _ => text.clone(),
+        });
+    let texts: Vec<String> = read.chain(others).chain(beside).collect();
     let terms = Terms::of(question);
     let known = terms.among(&texts);
     let coverage = known.coverage(passages.len());

@@ -3,15 +3,16 @@
 //! Each sentence is compared with the question, by meaning and by its words. From a passage comes its
 //! best sentence; that of the best passages is quoted with its neighbours, since a sentence that speaks
 //! of what is asked often stands beside the one that answers it, and with the code that it introduces.
-//! A row of a table is quoted below the table's head.
+//! A row of a table is quoted below the table's head, a line of code that says a value below its comment.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::coverage::Known;
 use super::evidence::Quote;
 use crate::embed::Embedder;
 use crate::retrieve::chunk::{Unit, UnitKind, units};
-use crate::retrieve::load::Kind;
+use crate::retrieve::load::{Kind, spoken};
 use crate::retrieve::{Result, SearchHit};
 
 /// Sentences of one question: about 20 of each of ten passages, or a tenth of a second.
@@ -40,7 +41,7 @@ pub(super) struct Sentences<'a> {
     units: Vec<Vec<Scored>>,
 }
 
-/// A unit of a passage with its cosine to the question; `None` for code and headings.
+/// A unit of a passage with its cosine to the question; `None` for blocks of code and headings.
 struct Scored {
     unit: Unit,
     score: Option<f32>,
@@ -67,7 +68,7 @@ impl<'a> Sentences<'a> {
     ) -> Result<Self> {
         let mut room = MOST_SENTENCES;
         let mut all: Vec<Vec<Scored>> = Vec::new();
-        let mut texts: Vec<&str> = Vec::new();
+        let mut texts: Vec<Cow<'_, str>> = Vec::new();
         for hit in passages {
             let mut own = units(kind_of(hit), &hit.text);
             own.retain(|unit| {
@@ -78,8 +79,8 @@ impl<'a> Sentences<'a> {
                 room = room.saturating_sub(usize::from(is_prose(unit)));
                 has_room
             });
-            let prose = own.iter().filter(|unit| is_prose(unit));
-            texts.extend(prose.map(|unit| &hit.text[unit.span.clone()]));
+            let prose = (0..own.len()).filter(|&index| is_prose(&own[index]));
+            texts.extend(prose.map(|index| said(hit, &own, index)));
             let unscored = own.into_iter().map(|unit| Scored {
                 unit,
                 score: None,
@@ -88,6 +89,7 @@ impl<'a> Sentences<'a> {
             all.push(unscored.collect());
         }
         if !texts.is_empty() {
+            let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
             let vectors = embedder.embed_documents(&texts)?;
             let prose = all.iter_mut().flatten();
             let prose = prose.filter(|scored| is_prose(&scored.unit));
@@ -105,9 +107,10 @@ impl<'a> Sentences<'a> {
     /// cosine `background`.
     pub(super) fn rank(&mut self, words: &Known<'_>, background: f32) {
         for (hit, units) in self.passages.iter().zip(&mut self.units) {
-            for scored in units {
+            let own: Vec<Unit> = units.iter().map(|scored| scored.unit.clone()).collect();
+            for (index, scored) in units.iter_mut().enumerate() {
                 let Some(score) = scored.score else { continue };
-                let share = words.share(&hit.text[scored.unit.span.clone()]);
+                let share = words.share(&said(hit, &own, index));
                 scored.rank = score + WORDS * (1.0 - background) * share;
             }
         }
@@ -177,8 +180,24 @@ pub(super) fn kind_of(hit: &SearchHit) -> Kind {
     Kind::from_path(&hit.path).unwrap_or(Kind::Text)
 }
 
-fn is_prose(unit: &Unit) -> bool {
-    matches!(unit.kind, UnitKind::Sentence | UnitKind::Item)
+/// True of what says something by itself.
+pub(super) fn is_prose(unit: &Unit) -> bool {
+    matches!(
+        unit.kind,
+        UnitKind::Sentence | UnitKind::Item | UnitKind::Statement
+    )
+}
+
+/// What a unit says, in words: code with its comment and with the words that its names are made of.
+fn said<'a>(hit: &'a SearchHit, units: &[Unit], index: usize) -> Cow<'a, str> {
+    let unit = &units[index];
+    if unit.kind != UnitKind::Statement {
+        return Cow::Borrowed(&hit.text[unit.span.clone()]);
+    }
+    let comment = index.checked_sub(1).map(|before| &units[before]);
+    let comment = comment.filter(|comment| comment.block == unit.block);
+    let start = comment.map_or(unit.span.start, |comment| comment.span.start);
+    Cow::Owned(spoken(&hit.text[start..unit.span.end]))
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -199,7 +218,8 @@ fn extended(hit: &SearchHit, units: &[Scored], best: usize, least: f32) -> Range
     let text = |index: usize| &hit.text[units[index].unit.span.clone()];
     let block = |index: usize| units[index].unit.block;
     let columns = |span: &Range<usize>| columns(hit, units, span);
-    if is_row(text(best)) {
+    let is_statement = units[best].unit.kind == UnitKind::Statement;
+    if is_row(text(best)) && !is_statement {
         return of_table(hit, units, best);
     }
     let is_near = |index: usize| {
@@ -213,7 +233,9 @@ fn extended(hit: &SearchHit, units: &[Scored], best: usize, least: f32) -> Range
                 .checked_sub(1)
                 .filter(|index| is_prose(&units[*index].unit));
             chosen.start = introduction.unwrap_or(before);
-        } else if block(before) == block(best) && (points_back(text(best)) || is_near(before)) {
+        } else if block(before) == block(best)
+            && (is_statement || points_back(text(best)) || is_near(before))
+        {
             chosen.start = before;
         }
         if columns(&chosen) > MOST_COLUMNS {

@@ -67,8 +67,11 @@ impl<'a> Conversation<'a> {
                 Line::Said(text) => match self.heed(text.trim()) {
                     Ok(ControlFlow::Continue(())) => {}
                     Ok(ControlFlow::Break(())) => return Ok(()),
-                    // Nobody is there to say whether it goes on.
-                    Err(error) if interrupt::requested() && !self.lines.are_edited() => {
+                    // Nobody is there to say whether it goes on, or the program is to end.
+                    Err(error)
+                        if interrupt::ends()
+                            || (interrupt::requested() && !self.lines.are_edited()) =>
+                    {
                         return Err(error);
                     }
                     // A conversation survives what goes wrong in a turn.

@@ -51,7 +51,9 @@ pub(crate) async fn chat(State(app): State<Arc<App>>, body: Payload) -> Result<R
     let requests = parse::several(request, count);
     let receiver = speaker.speak(requests, &speaker)?;
     let head = Head::new(Form::Chat, name);
-    answer(&app, head, receiver, count, streams).await
+    let names = parse::names(&fields)?;
+    let answer = answer(&app, head, receiver, count, streams).await;
+    answer.map_err(|problem| problem.renamed(names))
 }
 
 /// Prints what comes from the model, as the client wants it.

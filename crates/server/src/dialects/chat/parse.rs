@@ -47,8 +47,8 @@ pub(super) fn request(fields: &Fields<'_>) -> Result<(ChatRequest, usize), Probl
     let request = ChatRequest {
         messages: messages(fields)?,
         tools: fields.optional::<Vec<Tool>>("tools")?.unwrap_or_default(),
-        tool_choice: understood("tool_choice", choice, ToolChoice::from_json)?,
-        response_format: understood("response_format", format, ResponseFormat::from_json)?,
+        tool_choice: choice.as_ref().map(tool_choice).transpose()?,
+        response_format: format.as_ref().map(response_format).transpose()?,
         options: ChatOptions {
             thinking: thinking(fields)?,
             logprobs: logprobs(fields)?,
@@ -70,14 +70,33 @@ pub(super) fn several(request: ChatRequest, count: usize) -> Vec<ChatRequest> {
     (0..count).map(shifted).collect()
 }
 
-fn understood<T>(
-    name: &'static str,
-    value: Option<Value>,
-    read: impl Fn(&Value) -> Option<T>,
-) -> Result<Option<T>, Problem> {
-    value
-        .map(|value| read(&value).ok_or_else(|| Problem::field(name, format!("is `{value}`"))))
-        .transpose()
+fn tool_choice(value: &Value) -> Result<ToolChoice, Problem> {
+    const EXPECTED: &str =
+        r#"`auto`, `none`, `required` or `{"type": "function", "function": {"name": …}}`"#;
+    ToolChoice::from_json(value).ok_or_else(|| unknown("tool_choice", value, EXPECTED))
+}
+
+fn response_format(value: &Value) -> Result<ResponseFormat, Problem> {
+    let expected = || match value["type"].as_str() {
+        Some("json_schema") => {
+            r#"`{"type": "json_schema", "json_schema": {"name": …, "schema": …}}`"#
+        }
+        Some("regex") => r#"`{"type": "regex", "regex": …}`"#,
+        _ => "an object whose `type` is `text`, `json_object`, `json_schema` or `regex`",
+    };
+    ResponseFormat::from_json(value).ok_or_else(|| unknown("response_format", value, expected()))
+}
+
+/// A value that is none of those `expected`.
+fn unknown(name: &'static str, value: &Value, expected: &str) -> Problem {
+    /// Characters of a value that are told; a schema may have thousands.
+    const TOLD: usize = 100;
+    let text = value.to_string();
+    let mut told: String = text.chars().take(TOLD).collect();
+    if told.len() < text.len() {
+        told.push('…');
+    }
+    Problem::field(name, format!("is `{told}`, expected {expected}"))
 }
 
 /// How many of the likeliest tokens are told of for each token, if any is.
@@ -125,6 +144,17 @@ pub(super) fn limit(fields: &Fields<'_>) -> Result<Option<u32>, Problem> {
         }
     }
     Ok(None)
+}
+
+/// What the request calls fields that have several names.
+pub(super) fn names(
+    fields: &Fields<'_>,
+) -> Result<&'static [(&'static str, &'static str)], Problem> {
+    let is_newer = fields.whole::<u32>("max_completion_tokens")?.is_some();
+    Ok(match is_newer {
+        true => &[("max_tokens", "max_completion_tokens")],
+        false => &[],
+    })
 }
 
 pub(super) fn count(fields: &Fields<'_>) -> Result<usize, Problem> {

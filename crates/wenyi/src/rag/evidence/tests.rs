@@ -158,3 +158,38 @@ fn a_single_passage_is_judged_in_both_languages() {
         assert_eq!(found.support, Support::None, "{question}: {found:?}");
     }
 }
+
+#[test]
+fn a_constant_of_code_is_quoted_with_its_comment() {
+    let code = "use std::io;\n\nconst PORT: u16 = 8080;\n/// Retries of a request that fails, at most.\n\
+                const MAX_RETRIES: u32 = 7;\n\nfn send() {\n    io::sink();\n}\n";
+    let files = [
+        ("src/retry.rs", code),
+        ("lunch.md", "Lunch is at noon. The kitchen closes at two."),
+        ("backup.md", "Backups run every night at three."),
+    ];
+    let found = ask(&files, "How many retries of a request are made at most?");
+    assert_ne!(found.support, Support::None, "{found:?}");
+    let quote = &found.quotes[0];
+    assert!(
+        quote
+            .text
+            .ends_with("at most.\nconst MAX_RETRIES: u32 = 7;"),
+        "{quote:?}"
+    );
+    assert_eq!((quote.first_line, quote.last_line), (4, 5));
+    assert_eq!(found.passages[0].text[quote.span.clone()], quote.text);
+    // Without a comment the names are all that speaks.
+    let python = [
+        ("config.py", "import os\n\nmaxRetries = 7\nPORT = 8080\n"),
+        files[1],
+        files[2],
+    ];
+    let found = ask(&python, "What are the max retries?");
+    assert_ne!(found.support, Support::None, "{found:?}");
+    assert_eq!(found.quotes[0].text, "maxRetries = 7");
+    assert_eq!(
+        (found.quotes[0].first_line, found.quotes[0].last_line),
+        (3, 3)
+    );
+}

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use self::atoms::{Atom, TokenCounter};
 use self::structure::{Block, BlockKind};
-use super::load::{Document, Kind, comments};
+use super::load::{Document, Kind, comments, statements};
 use super::{ErrorKind, Result};
 use crate::embed::Embedder;
 
@@ -125,6 +125,8 @@ pub(crate) enum UnitKind {
     Sentence,
     /// Of a list, or a row of a table.
     Item,
+    /// A line of code that says a value.
+    Statement,
     /// A whole block of code.
     Code,
     Heading,
@@ -134,7 +136,7 @@ pub(crate) enum UnitKind {
 pub(crate) fn units(kind: Kind, text: &str) -> Vec<Unit> {
     let blocks = match kind {
         Kind::Markdown => structure::markdown(text),
-        Kind::Code => return comment_units(text),
+        Kind::Code => return code_units(text),
         // A row is read as a whole.
         Kind::Xlsx | Kind::Csv => structure::rows(text),
         _ => structure::plain(text),
@@ -159,15 +161,37 @@ pub(crate) fn units(kind: Kind, text: &str) -> Vec<Unit> {
     units
 }
 
-/// The comments of code, which is what of it can be quoted.
-fn comment_units(text: &str) -> Vec<Unit> {
-    let comments = comments(text).into_iter().enumerate();
-    let unit = |(block, span)| Unit {
-        span,
-        block,
-        kind: UnitKind::Sentence,
+/// The comments of code and the lines that say a value, which is what of it can be quoted. Such a line is
+/// of one block with the comment right above it.
+fn code_units(text: &str) -> Vec<Unit> {
+    let comments = comments(text);
+    let is_comment = |line: &Range<usize>| {
+        let is_in = |comment: &Range<usize>| line.start < comment.end && comment.start < line.end;
+        comments.iter().any(is_in)
     };
-    comments.map(unit).collect()
+    let statements = statements(text).into_iter();
+    let statements = statements.filter(|line| !is_comment(line));
+    let statements = statements.map(|span| (span, UnitKind::Statement));
+    let sentences = comments
+        .iter()
+        .map(|span| (span.clone(), UnitKind::Sentence));
+    let mut found: Vec<_> = sentences.chain(statements).collect();
+    found.sort_by_key(|(span, _)| span.start);
+    let mut units: Vec<Unit> = Vec::new();
+    for (span, kind) in found {
+        let block = units.last().map_or(0, |last| {
+            let is_below = kind == UnitKind::Statement
+                && last.kind == UnitKind::Sentence
+                && is_line_end(&text[last.span.end..span.start]);
+            last.block + usize::from(!is_below)
+        });
+        units.push(Unit { span, block, kind });
+    }
+    units
+}
+
+fn is_line_end(between: &str) -> bool {
+    between.trim().is_empty() && between.matches('\n').count() == 1
 }
 
 /// The sentences of `text` that are prose: those of paragraphs and lists, and the rows of tables,

@@ -17,6 +17,7 @@ mod csv;
 mod jsonl;
 mod guard;
 mod pdf;
+mod statements;
 mod office;
 mod epub;
 mod mail;
@@ -39,6 +40,8 @@ pub use kind::Kind;
 pub use places::{Location, Places, Unit};
 pub use skip::{Skip, SkipReason};
 pub use source::SourceMap;
+pub(crate) use statements::spoken;
+pub(super) use statements::statements;
 pub use walk::{Listing, SourceFile, walk};
 
 /// Which files are read.

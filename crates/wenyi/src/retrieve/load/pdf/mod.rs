@@ -11,6 +11,7 @@ mod content;
 mod edges;
 mod font;
 mod lines;
+mod tables;
 mod paragraphs;
 
 use std::collections::HashMap;

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::columns;
 use super::lines::Line;
+use super::tables::is_row;
+use super::{columns, tables};
 use crate::retrieve::chunk::structure::BlockKind;
 use crate::retrieve::load::draft::{Draft, collapsed, joined};
 use crate::retrieve::load::places::Unit;
@@ -154,15 +155,14 @@ impl Writer<'_> {
             self.columns(&columns);
             return at + rows;
         }
-        if rows >= 2 {
+        if let Some((rows, length)) = tables::read(&lines[at..]) {
             self.draft.close();
-            for row in &lines[at..at + rows] {
-                let cells: Vec<&str> = row.cells.iter().map(|cell| cell.text.as_str()).collect();
+            for row in &rows {
                 self.draft.place(Unit::Page, self.page, None);
-                self.draft.row(&cells);
+                self.draft.row(row);
             }
             self.draft.close();
-            return at + rows;
+            return at + length;
         }
         let end = self.paragraph_end(lines, at);
         let is_heading = end == at + 1 && line.is_bold && is_title(&line.text());
@@ -271,10 +271,6 @@ impl Writer<'_> {
         self.draft.place(Unit::Page, self.page, None);
         self.draft.code(&text);
     }
-}
-
-fn is_row(line: &Line) -> bool {
-    line.cells.len() >= 2
 }
 
 /// A line that could be a heading by its words.

@@ -116,6 +116,36 @@ fn notes_stand_on_their_pages_and_columns_below_each_other() {
 }
 
 #[test]
+fn headers_and_footers_are_read_once() {
+    let margin = |kind: &str, texts: &[&str]| {
+        let texts: String = texts.iter().map(|text| paragraph("", text)).collect();
+        format!("<w:{kind}>{texts}</w:{kind}>")
+    };
+    let body = [paragraph("", "The text."), paragraph("", "More.")].concat();
+    let parts = [
+        ("header", margin("hdr", &["ACME Ltd.", "Draft of May"])),
+        (
+            "footer",
+            margin("ftr", &["Page 1 of 3", "第 1 页", "ACME Ltd.", "机密"]),
+        ),
+    ];
+    let parts = parts.each_ref().map(|(kind, xml)| (*kind, xml.as_str()));
+    let document = read_bytes_as("a.docx", &docx_with(&body, &parts)).unwrap();
+    let expected = [
+        "p ACME Ltd.",
+        "p Draft of May",
+        "p 机密",
+        "p The text.",
+        "p More.",
+    ];
+    assert_eq!(blocks(&document), expected);
+    // A damaged one is told of, and the rest is read.
+    let broken = docx_with(&body, &[("header", "<w:hdr><w:p></w:hdr>")]);
+    let document = read_bytes_as("a.docx", &broken).unwrap();
+    assert_eq!(blocks(&document), ["p The text.", "p More."]);
+}
+
+#[test]
 fn a_file_of_another_kind_is_no_empty_document() {
     let workbook = package(&[
         (

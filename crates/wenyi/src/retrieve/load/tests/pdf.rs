@@ -264,3 +264,45 @@ fn a_narrow_table_has_the_columns_of_its_widest_row() {
         ["page 1: table Item | Euro\nHousings | 2 600\nRent | 900"]
     );
 }
+
+#[test]
+fn cells_stand_in_their_columns_and_are_whole() {
+    let cell = |x: f32, y: f32, text: &'static str| ("Latin", 10.0, (x, y), text.as_bytes());
+    let document = pdf(&[&[
+        cell(72.0, 700.0, "Part"),
+        cell(200.0, 700.0, "Use"),
+        cell(400.0, 700.0, "Price"),
+        cell(72.0, 676.0, "Valve"),
+        cell(200.0, 676.0, "Lets water"),
+        cell(400.0, 676.0, "30"),
+        // The second line of a cell.
+        cell(200.0, 664.0, "pass"),
+        // No first cell: it is the one above.
+        cell(200.0, 640.0, "Lets air pass"),
+        cell(400.0, 640.0, "40"),
+        // Two cells of two lines.
+        cell(72.0, 616.0, "Pump"),
+        cell(200.0, 616.0, "Moves"),
+        cell(400.0, 616.0, "50"),
+        cell(200.0, 604.0, "water"),
+        cell(400.0, 604.0, "EUR"),
+        cell(72.0, 580.0, "Long"),
+        cell(200.0, 580.0, "Reaches"),
+        cell(400.0, 580.0, "60"),
+        cell(72.0, 568.0, "hose"),
+        cell(72.0, 544.0, "Tap"),
+        // Nothing in the middle.
+        cell(400.0, 544.0, "70"),
+        // What follows is no part of it.
+        cell(72.0, 520.0, "All prices are without tax."),
+    ]]);
+    let document = read_bytes_as("a.pdf", &saved(document)).unwrap();
+    assert_eq!(
+        blocks(&document),
+        [
+            "page 1: table Part | Use | Price\nValve | Lets water pass | 30\n | Lets air pass | 40\n\
+             Pump | Moves water | 50 EUR\nLong hose | Reaches | 60\nTap |  | 70",
+            "page 1: p All prices are without tax.",
+        ]
+    );
+}

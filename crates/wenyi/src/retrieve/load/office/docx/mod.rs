@@ -1,6 +1,7 @@
-//! Word documents: headings by their styles, lists with their numbers, tables, charts, notes and
-//! comments. Headers and footers are left out, as are deleted and hidden texts.
+//! Word documents: headings by their styles, lists with their numbers, tables, charts, notes,
+//! comments, headers and footers. Deleted and hidden texts are left out.
 
+mod margins;
 mod numbering;
 mod paragraph;
 mod styles;
@@ -50,6 +51,7 @@ pub(in crate::retrieve::load) fn read(bytes: &[u8]) -> Result<Draft, SkipReason>
     if let Some(lists) = reader.related(&mut package, &related, "numbering", Numbering::read)? {
         reader.numbering = lists;
     }
+    reader.read_margins(&mut package, &related)?;
     reader.read(&body)?;
     reader.expect_document()?;
     reader.read_charts(&mut package, &related)?;
