@@ -38,6 +38,7 @@ use self::background::Background;
 pub use self::check::CheckReport;
 pub(crate) use self::check::{describe, quick_check};
 pub use self::hybrid::Fusion;
+pub(crate) use self::hybrid::{DEPTH, joined};
 pub use self::index::{IndexInfo, SearchMethod};
 pub use self::migrate::Migration;
 pub(crate) use self::open::MAX_DIMENSIONS;

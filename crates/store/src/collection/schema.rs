@@ -143,7 +143,7 @@ pub(super) fn vector_tables(dimensions: usize) -> String {
 /// Brings the tables and marks of a collection to [`SCHEMA_VERSION`], in the caller's transaction.
 pub(crate) fn upgrade(connection: &Connection, version: u32) -> rusqlite::Result<()> {
     if version < 2 {
-        connection.execute_batch(text::TABLES)?;
+        connection.execute_batch(&text::tables())?;
         text::rebuild(connection)?;
     }
     if version < 3 {
