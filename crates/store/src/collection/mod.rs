@@ -4,8 +4,9 @@
 //! vectors side by side in memory, `index` makes a quicker way to the closest of a great many,
 //! `background` keeps both up to date beside searches,
 //! `search` finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
-//! what both found, `check` proves that the file agrees with itself, `migrate` brings the chunks
-//! into another space, `portable` writes all of it as lines of JSON and reads them.
+//! what both found, `check` proves that the file agrees with itself, `repair` makes anew what does not,
+//! `migrate` brings the chunks into another space, `portable` writes all of it as lines of JSON and
+//! reads them.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
 //! write. Other handles and processes may read while one writes; writers take turns.
@@ -21,6 +22,7 @@ mod background;
 mod search;
 mod hybrid;
 mod check;
+mod repair;
 mod migrate;
 mod portable;
 #[cfg(test)]

@@ -73,7 +73,10 @@ impl SqliteDatabase {
                         &store.disagreeing_texts(state)?,
                     ));
                 }
-                Ok(CheckReport { problems })
+                Ok(CheckReport {
+                    problems,
+                    ..CheckReport::default()
+                })
             };
             run().map_err(|error| self.file.at(error))
         })
