@@ -47,6 +47,7 @@ pub(crate) use self::open::MAX_DIMENSIONS;
 use self::packed::Reader;
 pub use self::portable::{ImportReport, is_exported_collection};
 pub(crate) use self::read::to_floats;
+pub(crate) use self::schema::APPLICATION_ID;
 use crate::{ErrorKind, Result};
 
 /// How long an operation waits for another process before it gives up.

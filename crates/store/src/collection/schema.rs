@@ -51,6 +51,9 @@ pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Contents>
         return Ok(Contents::Nothing);
     }
     let path = path.to_path_buf();
+    if application_id == crate::vector_store::APPLICATION_ID {
+        return Err(ErrorKind::PointsFile { path }.into());
+    }
     if application_id != APPLICATION_ID {
         return Err(ErrorKind::NotWenyi {
             path,

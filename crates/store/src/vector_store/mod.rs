@@ -37,6 +37,7 @@ pub use self::request::{
     Distance, Existing, MmrRequest, Page, PayloadChange, Scroll, SearchRequest, Selection,
     StoreInfo, StoreOptions,
 };
+pub(crate) use self::sqlite::APPLICATION_ID;
 pub use self::sqlite::{Combine, SpaceQuery, SqliteDatabase, SqliteStore};
 
 /// A collection of points, wherever it is kept. Handles are shared between threads.

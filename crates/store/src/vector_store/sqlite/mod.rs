@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde_json::Value;
 
+pub(crate) use self::schema::APPLICATION_ID;
 use self::search::Packed;
 use self::spaces::PackedSpace;
 pub use self::spaces::{Combine, SpaceQuery};

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::{Error, ErrorKind, Result};
 
 /// `WNYP`, in the header of every file of points.
-pub(super) const APPLICATION_ID: u32 = 0x574E_5950;
+pub(crate) const APPLICATION_ID: u32 = 0x574E_5950;
 
 /// The version of the tables below, kept as `user_version`.
 pub(super) const SCHEMA_VERSION: u32 = 3;
@@ -130,6 +130,9 @@ pub(super) fn is_empty(connection: &Connection, path: &Path) -> Result<bool> {
         return Ok(true);
     }
     let path = path.to_path_buf();
+    if application_id == crate::collection::APPLICATION_ID {
+        return Err(ErrorKind::DocumentsFile { path }.into());
+    }
     if application_id != APPLICATION_ID {
         return Err(ErrorKind::NotWenyi {
             path,
