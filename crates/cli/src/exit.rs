@@ -52,6 +52,21 @@ impl fmt::Display for UserError {
 
 impl std::error::Error for UserError {}
 
+/// What was found is not as it should be, which is not the command's fault but can be cured.
+#[derive(Debug)]
+pub(crate) struct Unsound {
+    pub(crate) message: String,
+    pub(crate) hint: String,
+}
+
+impl fmt::Display for Unsound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Unsound {}
+
 /// The user pressed Ctrl-C; what remains of the work is said by `message`.
 #[derive(Debug)]
 pub(crate) struct Stopped {
@@ -134,6 +149,12 @@ impl Verdict {
             return Some(Self {
                 code: USER_ERROR,
                 hint: error.hint.clone(),
+            });
+        }
+        if let Some(error) = cause.downcast_ref::<Unsound>() {
+            return Some(Self {
+                code: FAILURE,
+                hint: Some(error.hint.clone()),
             });
         }
         if let Some(error) = cause.downcast_ref::<wenyi_server::StartError>() {

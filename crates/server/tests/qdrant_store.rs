@@ -108,3 +108,73 @@ fn points_are_copied_to_a_server_and_back() {
     };
     assert_eq!(all(&source), all(&back));
 }
+
+#[test]
+fn aliases_and_numbers_that_cannot_be_kept_answer_in_qdrants_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(ServerOptions {
+        storage: Some(folder.path().to_path_buf()),
+        ..options()
+    });
+    let send = |method: &str, path: &str, body: &str| {
+        let reply = server.send(method, path, &[], body.as_bytes());
+        (reply.status, reply.json())
+    };
+    let made = r#"{"vectors": {"size": 2, "distance": "Cosine"}}"#;
+    for name in ["notes", "aliases"] {
+        let path = format!("/collections/{name}");
+        assert_eq!(send("PUT", &path, made).0, 200);
+        for path in ["/aliases".to_owned(), format!("{path}/aliases")] {
+            let (status, answer) = send("GET", &path, "");
+            let result = (&answer["result"], &answer["status"]);
+            assert_eq!(
+                (status, result),
+                (200, (&json!({"aliases": []}), &json!("ok")))
+            );
+        }
+    }
+    let rename =
+        r#"{"actions": [{"create_alias": {"collection_name": "notes", "alias_name": "n"}}]}"#;
+    let huge = |payload: &str| {
+        format!(r#"{{"points": [{{"id": 1, "vector": [1, 0], "payload": {payload}}}]}}"#)
+    };
+    let points = "/collections/notes/points";
+    for (method, path, body, status, word) in [
+        ("POST", "/collections/aliases", rename, 400, "aliases"),
+        ("POST", "/collections/notes", "{}", 405, "POST"),
+        ("GET", "/collections/none/aliases", "", 404, "`none`"),
+        ("DELETE", "/aliases", "", 405, "DELETE"),
+        ("GET", "/aliases/n", "", 404, "/aliases/n"),
+        (
+            "PUT",
+            points,
+            &huge(r#"{"n": 18446744073709551616}"#),
+            400,
+            "18446744073709551616",
+        ),
+        (
+            "POST",
+            "/collections/notes/points/count",
+            r#"{"filter": {"must": [{"has_vector": "title"}]}}"#,
+            400,
+            "has_vector",
+        ),
+    ] {
+        let (got, answer) = send(method, path, body);
+        let error = answer["status"]["error"].as_str().unwrap_or_default();
+        assert!(
+            got == status && error.contains(word),
+            "{method} {path}: {got} {answer}"
+        );
+    }
+    let kept = huge(r#"{"n": 18446744073709551615, "words": "green pears"}"#);
+    assert_eq!(send("PUT", points, &kept).0, 200);
+    let (_, point) = send("GET", "/collections/notes/points/1", "");
+    assert_eq!(point["result"]["payload"]["n"], json!(u64::MAX));
+    for (words, count) in [("apples pears", 1), ("apples", 0)] {
+        let filter = json!({"must": [{"key": "words", "match": {"text_any": words}}]});
+        let body = json!({"filter": filter}).to_string();
+        let (_, answer) = send("POST", "/collections/notes/points/count", &body);
+        assert_eq!(answer["result"]["count"], count, "{words}");
+    }
+}

@@ -1,5 +1,7 @@
 //! What can go wrong between a document and its hit, and what to do about it.
 
+mod hint;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +36,7 @@ impl Error {
             ),
             ErrorKind::Remote { is_user_error, .. } => *is_user_error,
             ErrorKind::Full { .. }
+            | ErrorKind::Unreachable { .. }
             | ErrorKind::Locked { .. }
             | ErrorKind::Corrupt { .. }
             | ErrorKind::Export { .. }
@@ -133,6 +136,18 @@ pub enum ErrorKind {
         application_id: u32,
         /// Ours.
         expected: u32,
+    },
+    /// The file is one of points, where a collection of documents was expected.
+    #[error("`{}` is a file of points, expected a collection of documents", path.display())]
+    PointsFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is a collection of documents, where one of points was expected.
+    #[error("`{}` is a collection of documents, expected a file of points", path.display())]
+    DocumentsFile {
+        /// The file.
+        path: PathBuf,
     },
     /// The file was written by a newer version.
     #[error(
@@ -381,6 +396,14 @@ pub enum ErrorKind {
         /// True if other input cures it.
         is_user_error: bool,
     },
+    /// A store behind a network cannot be reached.
+    #[error("store `{store}` cannot be reached: {reason}")]
+    Unreachable {
+        /// Where it is, without its password.
+        store: String,
+        /// What went wrong on the way.
+        reason: String,
+    },
     /// A point that needs a vector has none.
     #[error("point `{id}` has no vector")]
     NoVector {
@@ -444,70 +467,4 @@ pub enum ErrorKind {
 fn listed(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
-}
-
-impl ErrorKind {
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::NotFound { .. } => "make it with `wenyi index FOLDER`".into(),
-            Self::AlreadyExists { .. } => "open it, or choose another file".into(),
-            Self::NotSqlite { .. } | Self::NotWenyi { .. } => {
-                "give the file of a collection, or a new file for one".into()
-            }
-            Self::NewerSchema { .. } => "use a newer wenyi, or index into a new file".into(),
-            Self::ReadOnly { .. } => {
-                "searching works; to change it, make the file and its folder writable".into()
-            }
-            Self::NoTextIndex { .. } => {
-                "open it once to write (`wenyi store repair FILE`), or search by meaning alone"
-                    .into()
-            }
-            Self::UnreadableLog { .. } => "make its folder writable, or copy the file with its \
-                                           `-wal` to a folder that is"
-                .into(),
-            Self::Full { .. } => "free some space and run the same command again; everything \
-                                  acknowledged before is intact"
-                .into(),
-            Self::Locked { .. } => "wait for the other process, or end it".into(),
-            Self::Corrupt { .. } => "restore the file from a backup, or remove it together with \
-                                     its `-wal` and `-shm` files and index again"
-                .into(),
-            Self::Width { .. } | Self::SpaceMismatch { .. } => {
-                "embed with the model that the collection was made with, or index into a new file"
-                    .into()
-            }
-            Self::NotFinite { .. } | Self::ZeroVector { .. } => {
-                "the vector comes from a broken model or reply; embed the text again".into()
-            }
-            Self::Migrated { .. } => "open it again, and search with its new model".into(),
-            Self::SameSpace { .. } => "name another model".into(),
-            Self::NoMigration { .. } => "begin with `wenyi store migrate`".into(),
-            Self::GraphOptions { .. } => "take 16, or 32 for higher recall".into(),
-            Self::TooFewForIndex { .. } => {
-                "search it without: it is exact and quick until some 100,000 vectors".into()
-            }
-            Self::LeadingDimensions { dimensions, .. } => {
-                format!("take fewer than {dimensions}, for example a quarter of them")
-            }
-            Self::Export { .. } => {
-                "write where there is more room; the collection is as it was".into()
-            }
-            Self::ImportLine { .. } => "give what `wenyi store export COLLECTION.db` wrote".into(),
-            Self::LowRecall { .. } => {
-                "take a graph, more leading dimensions, or leave the search exact".into()
-            }
-            Self::Filter { .. } => "write for example `{\"must\": [{\"key\": \"lang\", \"match\": \
-                                    {\"value\": \"zh\"}}]}`"
-                .into(),
-            Self::StoreUrl { .. } => "write `memory:`, `sqlite:notes.db`, \
-                                      `postgres://user@host/database?collection=notes` or \
-                                      `qdrant://host:6333/notes`"
-                .into(),
-            Self::CollectionName { .. } => {
-                "use 1 to 255 characters other than `/`, `?`, `#` and control characters".into()
-            }
-            Self::DuplicateId { .. } => "replace a point with `upsert`".into(),
-            _ => return None,
-        })
-    }
 }

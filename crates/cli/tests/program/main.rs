@@ -13,6 +13,7 @@ mod pseudo_terminal;
 #[cfg(unix)]
 mod conversation;
 mod store;
+mod store_places;
 mod serve;
 
 use std::path::PathBuf;

@@ -1,10 +1,10 @@
 //! `OpenAI`'s vector stores.
 
 mod filter;
+mod search;
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -14,11 +14,12 @@ use serde_json::{Map, Value, json};
 use super::fields::Fields;
 use super::json;
 use super::listed::{list, paging, parameter};
-use crate::call::Client;
+pub(crate) use search::find;
+
 use crate::http::{App, Path, Payload};
 use crate::problem::Problem;
 use crate::vector_stores::{
-    Attachment, Batch, Change, Chunking, Counts, Description, NewAttachment, Search, Status, search,
+    Attachment, Batch, Change, Chunking, Counts, Description, NewAttachment, Status,
 };
 
 /// Entries of a list if a client does not say, and at most.
@@ -448,70 +449,4 @@ pub(crate) async fn cancel_batch(
         Ok(printed_batch(&batch, &cancelled))
     });
     Ok(json(StatusCode::OK, &cancelled.await?))
-}
-
-/// `POST /v1/vector_stores/{store}/search`.
-pub(crate) async fn find(
-    State(app): State<Arc<App>>,
-    Extension(client): Extension<Client>,
-    Path(store): Path<String>,
-    body: Payload,
-) -> Result<Response, Problem> {
-    let search_for = sought(&Fields::parse(body.bytes())?)?;
-    let queries = search_for.queries.clone();
-    let hits = search(&app, client, store, search_for).await?;
-    let data: Vec<Value> = (hits.into_iter())
-        .map(|hit| {
-            json!({
-                "file_id": hit.file, "filename": hit.filename, "score": hit.score,
-                "attributes": hit.attributes, "content": [{"type": "text", "text": hit.text}],
-            })
-        })
-        .collect();
-    let answer = json!({
-        "object": "vector_store.search_results.page", "search_query": queries, "data": data,
-        "has_more": false, "next_page": null,
-    });
-    Ok(json(StatusCode::OK, &answer))
-}
-
-fn sought(fields: &Fields<'_>) -> Result<Search, Problem> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Queries {
-        One(String),
-        Many(Vec<String>),
-    }
-    #[derive(Deserialize)]
-    struct Ranking {
-        #[serde(default)]
-        score_threshold: Option<f32>,
-    }
-    let queries = match fields.required("query")? {
-        Queries::One(query) => vec![query],
-        Queries::Many(queries) => queries,
-    };
-    if queries.is_empty() || queries.iter().any(|query| query.trim().is_empty()) {
-        return Err(Problem::field("query", "is empty"));
-    }
-    let limit = fields.optional("max_num_results")?.unwrap_or(10);
-    if !(1..=50).contains(&limit) {
-        let reason = format!("is {limit}, expected 1 to 50");
-        return Err(Problem::field("max_num_results", reason));
-    }
-    // Queries are sought as they are, whether they might be rewritten or not.
-    fields.optional::<bool>("rewrite_query")?;
-    let ranking: Option<Ranking> = fields.optional("ranking_options")?;
-    let filters: Option<Value> = fields.optional("filters")?;
-    Ok(Search {
-        queries,
-        limit,
-        filter: filters
-            .map(|filters| filter::conditions(&filters))
-            .transpose()?,
-        // 0 is what clients send who want no threshold.
-        score_threshold: ranking
-            .and_then(|ranking| ranking.score_threshold)
-            .filter(|least| *least > 0.0),
-    })
 }

@@ -130,10 +130,11 @@ fn vector_stores() -> Router<Arc<App>> {
 }
 
 fn qdrant() -> Router<Arc<App>> {
-    use qdrant::{collections, points, query, read, service};
+    use qdrant::{aliases, collections, points, query, read, service};
     let collection = get(collections::get)
         .put(collections::create)
         .patch(collections::update)
+        .post(aliases::change)
         .delete(collections::delete);
     let payload = post(points::set_payload).put(points::overwrite_payload);
     let clear = "/collections/{collection}/points/payload/clear";
@@ -145,6 +146,11 @@ fn qdrant() -> Router<Arc<App>> {
         .route("/cluster", get(service::cluster))
         .route("/telemetry", get(service::telemetry))
         .route("/collections", get(collections::list))
+        .route("/aliases", get(aliases::list))
+        .route(
+            "/collections/{collection}/aliases",
+            get(aliases::of_collection),
+        )
         .route("/collections/{collection}", collection)
         .route("/collections/{collection}/exists", get(collections::exists))
         .route(

@@ -227,6 +227,7 @@ fn keep(
     let chunks = stores.database.collection_or_create(&store, &options);
     let chunks = chunks.map_err(of_store)?;
     served.check_space(&chunks.info().map_err(of_store)?.metadata)?;
+    chunks.keep_text_index().map_err(of_store)?;
     stores.remove_chunks(&store, &file)?;
     // What was asked for since the file was read.
     let points: Vec<Point> = (points.iter().cloned())

@@ -26,7 +26,7 @@ use wenyi::store::vector_store::SqliteDatabase;
 
 pub(crate) use attached::{Batch, NewAttachment};
 pub(crate) use ingest::ingest;
-pub(crate) use search::{Search, attribute_key, search};
+pub(crate) use search::{Ranking, Search, attribute_key, search};
 pub(crate) use stores::{Change, Counts, Description};
 
 use crate::problem::Problem;

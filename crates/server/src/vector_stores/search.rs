@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use wenyi::embed::Role;
-use wenyi::store::Conditions;
-use wenyi::store::vector_store::{ScoredPoint, SearchRequest, VectorStore};
+use wenyi::store::vector_store::{ScoredPoint, SearchRequest, SqliteStore, VectorStore};
+use wenyi::store::{Conditions, Fusion};
 
 use super::ingest::on;
 use super::of_store;
@@ -22,7 +22,26 @@ pub(crate) struct Search {
     pub(crate) limit: usize,
     /// On attributes, by [`attribute_key`].
     pub(crate) filter: Option<Conditions>,
+    pub(crate) ranking: Ranking,
     pub(crate) score_threshold: Option<f32>,
+}
+
+/// What makes the score of a chunk, which is between 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Ranking {
+    /// The cosine, 0 if it is negative.
+    Vectors,
+    /// The cosine and the words together, as [`Fusion::Absolute`] has it.
+    Hybrid { vector: f32, text: f32 },
+}
+
+impl Default for Ranking {
+    fn default() -> Self {
+        Self::Hybrid {
+            vector: 1.0,
+            text: 1.0,
+        }
+    }
 }
 
 /// A chunk that was found.
@@ -73,17 +92,39 @@ pub(crate) async fn search(
     };
     let vectors = app.models.embed(client, request).await?.vectors;
     on(&stores, move |_| {
-        let request = SearchRequest {
-            top_k: search.limit,
-            filter: search.filter,
-            score_threshold: search.score_threshold,
-            ..SearchRequest::default()
-        };
-        let queries: Vec<&[f32]> = vectors.iter().map(|vector| &**vector).collect();
-        let found = chunks.search_batch(&queries, &request).map_err(of_store)?;
+        let found = found(&chunks, &vectors, &search).map_err(of_store)?;
         Ok(best_of(found, search.limit).into_iter().map(hit).collect())
     })
     .await
+}
+
+/// What each query finds.
+fn found(
+    chunks: &SqliteStore,
+    vectors: &[Arc<[f32]>],
+    search: &Search,
+) -> wenyi::store::Result<Vec<Vec<ScoredPoint>>> {
+    let request = SearchRequest {
+        top_k: search.limit,
+        filter: search.filter.clone(),
+        score_threshold: search.score_threshold,
+        ..SearchRequest::default()
+    };
+    let Ranking::Hybrid { vector, text } = search.ranking else {
+        let queries: Vec<&[f32]> = vectors.iter().map(|vector| &**vector).collect();
+        let mut found = chunks.search_batch(&queries, &request)?;
+        for scored in found.iter_mut().flatten() {
+            scored.score = scored.score.clamp(0.0, 1.0);
+        }
+        return Ok(found);
+    };
+    // Stores from before there were text indexes get theirs now.
+    chunks.keep_text_index()?;
+    let fusion = Fusion::Absolute { vector, text };
+    let queries = search.queries.iter().zip(vectors);
+    queries
+        .map(|(query, vector)| chunks.search_hybrid(vector, query, fusion, &request))
+        .collect()
 }
 
 /// The results of several queries as one list.

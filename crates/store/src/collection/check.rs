@@ -1,8 +1,10 @@
 //! Proves that a collection agrees with itself.
 
-use rusqlite::Connection;
+use std::collections::BTreeSet;
 
-use super::index::{index_path, verify_index, without_one};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::index::{index_path, verify_index};
 use super::packed::{packed_path, packed_token};
 use super::read::to_floats;
 use super::{Collection, text};
@@ -14,6 +16,9 @@ use crate::{Error, Result};
 pub struct CheckReport {
     /// What disagrees, in words; empty for a sound collection.
     pub problems: Vec<String>,
+    /// The paths of the documents that have lost passages or vectors, in order. Only their source and
+    /// the model bring those back: [`Collection::repair`] marks them as not indexed.
+    pub incomplete_documents: Vec<String>,
 }
 
 impl CheckReport {
@@ -24,30 +29,37 @@ impl CheckReport {
     }
 }
 
+const CHUNKS_WITHOUT_VECTOR: &str =
+    "SELECT id FROM chunks WHERE id NOT IN (SELECT chunk FROM vectors)";
+const VECTORS_WITHOUT_CHUNK: &str =
+    "SELECT chunk FROM vectors WHERE chunk NOT IN (SELECT id FROM chunks)";
+const CHUNKS_WITHOUT_DOCUMENT: &str =
+    "SELECT id FROM chunks WHERE document NOT IN (SELECT id FROM documents)";
+const DOCUMENTS_OF_ANOTHER_NUMBER: &str = "SELECT id FROM documents WHERE num_chunks <>
+    (SELECT count(*) FROM chunks WHERE document = documents.id)";
+const DOCUMENTS_WITH_GAPS: &str = "SELECT document FROM chunks GROUP BY document
+    HAVING min(ordinal) <> 0 OR max(ordinal) <> count(*) - 1";
+
 /// What must hold, each with a query that returns the rows for which it does not.
 const RULES: [(&str, &str); 5] = [
-    (
-        "chunks without a vector",
-        "SELECT id FROM chunks WHERE id NOT IN (SELECT chunk FROM vectors)",
-    ),
-    (
-        "vectors without a chunk",
-        "SELECT chunk FROM vectors WHERE chunk NOT IN (SELECT id FROM chunks)",
-    ),
-    (
-        "chunks without a document",
-        "SELECT id FROM chunks WHERE document NOT IN (SELECT id FROM documents)",
-    ),
+    ("chunks without a vector", CHUNKS_WITHOUT_VECTOR),
+    ("vectors without a chunk", VECTORS_WITHOUT_CHUNK),
+    ("chunks without a document", CHUNKS_WITHOUT_DOCUMENT),
     (
         "documents with another number of chunks than noted",
-        "SELECT id FROM documents WHERE num_chunks <>
-            (SELECT count(*) FROM chunks WHERE document = documents.id)",
+        DOCUMENTS_OF_ANOTHER_NUMBER,
     ),
     (
         "documents with gaps between their chunks",
-        "SELECT document FROM chunks GROUP BY document
-            HAVING min(ordinal) <> 0 OR max(ordinal) <> count(*) - 1",
+        DOCUMENTS_WITH_GAPS,
     ),
+];
+
+/// The documents that have lost something.
+const LOSSES: [&str; 3] = [
+    "SELECT DISTINCT document FROM chunks WHERE id NOT IN (SELECT chunk FROM vectors)",
+    DOCUMENTS_OF_ANOTHER_NUMBER,
+    DOCUMENTS_WITH_GAPS,
 ];
 
 impl Collection {
@@ -70,9 +82,10 @@ impl Collection {
                 let ids = ids.collect::<rusqlite::Result<Vec<i64>>>()?;
                 problems.extend(describe(rule, &ids));
             }
+            let bad = bad_vectors(&state, dimensions)?;
             problems.extend(describe(
                 "vectors of the wrong width, length or with NaN",
-                &bad_vectors(&state, dimensions)?,
+                &bad,
             ));
             if schema_version(&state)? >= 2 {
                 problems.extend(describe(
@@ -81,7 +94,11 @@ impl Collection {
                 ));
             }
             problems.extend(self.check_packed(&state)?);
-            Ok(CheckReport { problems })
+            let incomplete = incomplete_documents(&state, &bad)?;
+            Ok(CheckReport {
+                problems,
+                incomplete_documents: incomplete.into_iter().map(|(_, path)| path).collect(),
+            })
         })
     }
 
@@ -121,38 +138,6 @@ impl Collection {
 }
 
 impl Collection {
-    /// Makes anew what is derived from documents and vectors (SQLite's own indexes, the text index
-    /// and the packed rows); then says what [`Collection::check`] still finds.
-    ///
-    /// Documents, chunks and vectors are never touched: what is lost of them comes back by indexing
-    /// their source again.
-    ///
-    /// # Errors
-    ///
-    /// If the file is too damaged to be read, or cannot be written.
-    pub fn repair(&self) -> Result<CheckReport> {
-        // As it was made, or as it is to be if it cannot be read.
-        let dimensions = self.info.space.dimensions;
-        let was = self.index_info()?.map(|info| info.method());
-        let wanted = self
-            .search_method()?
-            .wanted(self.num_vectors()?, dimensions);
-        self.write(|connection| {
-            connection.execute_batch("REINDEX; DELETE FROM derived;")?;
-            text::rebuild(connection)
-        })?;
-        // The rows in memory may be those of the damaged file.
-        self.forget_packed();
-        match was.or(wanted) {
-            Some(method) => {
-                self.pack_rows()?;
-                without_one(self.make_index(method, None, &self.work()))?;
-            }
-            None => self.pack_if_it_pays(&self.work())?,
-        }
-        self.check()
-    }
-
     /// Writes the file anew without the room that removed documents left in it.
     ///
     /// # Errors
@@ -200,18 +185,52 @@ pub(crate) fn quick_check(state: &Connection) -> rusqlite::Result<Vec<String>> {
         .collect()
 }
 
-fn bad_vectors(state: &Connection, dimensions: usize) -> rusqlite::Result<Vec<i64>> {
+/// The chunks whose vectors are not as they were written.
+pub(super) fn bad_vectors(state: &Connection, dimensions: usize) -> rusqlite::Result<Vec<i64>> {
     let mut select = state.prepare("SELECT chunk, vector FROM vectors ORDER BY chunk")?;
     let mut vectors = select.query([])?;
     let mut bad = Vec::new();
     while let Some(vector) = vectors.next()? {
         let blob = vector.get_ref(1)?.as_blob().unwrap_or_default();
-        let squared: f32 = to_floats(blob).map(|value| value * value).sum();
-        // Vectors enter at unit length; a NaN fails the comparison too.
-        let is_unit = (squared - 1.0).abs() < 1e-3;
-        if blob.len() != dimensions * size_of::<f32>() || !is_unit {
+        if !is_sound(blob, dimensions) {
             bad.push(vector.get(0)?);
         }
     }
     Ok(bad)
+}
+
+/// True if the blob is a vector of unit length, as all are that were written.
+pub(super) fn is_sound(blob: &[u8], dimensions: usize) -> bool {
+    let squared: f32 = to_floats(blob).map(|value| value * value).sum();
+    // A NaN fails the comparison too.
+    blob.len() == dimensions * size_of::<f32>() && (squared - 1.0).abs() < 1e-3
+}
+
+/// The documents, with their paths, that have lost chunks or vectors, or have one of the `bad` vectors.
+pub(super) fn incomplete_documents(
+    state: &Connection,
+    bad: &[i64],
+) -> rusqlite::Result<Vec<(i64, String)>> {
+    let mut ids = BTreeSet::new();
+    for query in LOSSES {
+        let mut select = state.prepare(query)?;
+        let found = select.query_map([], |row| row.get::<_, i64>(0))?;
+        for id in found {
+            ids.insert(id?);
+        }
+    }
+    let mut select = state.prepare("SELECT document FROM chunks WHERE id = ?1")?;
+    for chunk in bad {
+        // A vector without a chunk belongs to no document.
+        let document = select.query_row([chunk], |row| row.get::<_, i64>(0));
+        ids.extend(document.optional()?);
+    }
+    let mut select = state.prepare("SELECT path FROM documents WHERE id = ?1")?;
+    let mut documents = Vec::new();
+    for id in ids {
+        let path = select.query_row([id], |row| row.get::<_, String>(0));
+        documents.extend(path.optional()?.map(|path| (id, path)));
+    }
+    documents.sort_by(|a, b| a.1.cmp(&b.1));
+    Ok(documents)
 }

@@ -11,14 +11,15 @@ use rusqlite::Connection;
 use super::Collection;
 use super::packed::Packed;
 use super::read::{read_hit, to_floats};
-use super::text::TextQuery;
+use super::text;
 use crate::document::{Filter, Hit};
 use crate::rows::Allowed;
+use crate::text::table::TextQuery;
 use crate::{Error, Result};
 
 /// Chunks that each side contributes at least: beyond the hundredth place neither side's order
 /// says much, and reciprocal ranks hardly differ.
-const DEPTH: usize = 100;
+pub(crate) const DEPTH: usize = 100;
 
 /// How the orders of vector and text become one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +40,16 @@ pub enum Fusion {
         /// The text's share, 0 to 1.
         text: f32,
     },
+    /// 1 - (1 - vector · cosine) · (1 - text · coverage), where a cosine below 0 counts as 0: between 0
+    /// and 1, and for a chunk the same whatever else is found, so that a threshold means something. A
+    /// cosine that is high already leaves little for the words to add, which suits models whose
+    /// cosines are all high.
+    Absolute {
+        /// How much the cosine counts, 0 to 1.
+        vector: f32,
+        /// How much the text counts, 0 to 1.
+        text: f32,
+    },
 }
 
 impl Default for Fusion {
@@ -51,11 +62,11 @@ impl Default for Fusion {
 
 /// A chunk with what both sides say of it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Candidate {
-    row: usize,
-    score: f32,
-    cosine: Option<f32>,
-    bm25: Option<f32>,
+pub(crate) struct Candidate {
+    pub(crate) row: usize,
+    pub(crate) score: f32,
+    pub(crate) cosine: Option<f32>,
+    pub(crate) bm25: Option<f32>,
     dense_place: Option<usize>,
     text_place: Option<usize>,
 }
@@ -131,8 +142,8 @@ impl Collection {
         allowed: &Allowed,
     ) -> Result<(Vec<(f32, usize)>, f32)> {
         self.expect_text_index(state)?;
-        let matches = query
-            .run(state)
+        let matches = text::num_rows(state)
+            .and_then(|num_rows| query.run(state, text::TERMS, num_rows))
             .map_err(|error| Error::sqlite(&self.path, error))?;
         let mut found: Vec<(f32, u32, usize)> = matches
             .scores
@@ -192,8 +203,15 @@ impl Collection {
     }
 }
 
+impl Candidate {
+    /// Its BM25 as a share of what the query could reach.
+    fn coverage(&self, ideal: f32) -> f32 {
+        self.bm25.unwrap_or(0.0) / ideal.max(f32::MIN_POSITIVE)
+    }
+}
+
 /// Each row once, with the scores and places that the sides give it.
-fn joined(dense: &[(f32, usize)], words: &[(f32, usize)]) -> Vec<Candidate> {
+pub(crate) fn joined(dense: &[(f32, usize)], words: &[(f32, usize)]) -> Vec<Candidate> {
     let mut by_row: HashMap<usize, Candidate> = HashMap::new();
     let new = |row| Candidate {
         row,
@@ -212,7 +230,7 @@ fn joined(dense: &[(f32, usize)], words: &[(f32, usize)]) -> Vec<Candidate> {
 
 impl Fusion {
     /// Fills in the candidates' scores; `ideal` is the BM25 that the query could reach.
-    fn score(self, candidates: &mut [Candidate], ideal: f32) {
+    pub(crate) fn score(self, candidates: &mut [Candidate], ideal: f32) {
         match self {
             Self::ReciprocalRank { k, text_weight } => {
                 let part =
@@ -232,8 +250,15 @@ impl Fusion {
                 };
                 for found in candidates {
                     let cosine = found.cosine.map_or(0.0, stretched);
-                    let coverage = found.bm25.unwrap_or(0.0) / ideal.max(f32::MIN_POSITIVE);
-                    found.score = (1.0 - text) * cosine + text * coverage;
+                    found.score = (1.0 - text) * cosine + text * found.coverage(ideal);
+                }
+            }
+            Self::Absolute { vector, text } => {
+                for found in candidates {
+                    // Of two unit vectors it may be a little above 1.
+                    let cosine = found.cosine.unwrap_or(0.0).clamp(0.0, 1.0);
+                    let coverage = found.coverage(ideal).clamp(0.0, 1.0);
+                    found.score = 1.0 - (1.0 - vector * cosine) * (1.0 - text * coverage);
                 }
             }
         }

@@ -220,12 +220,8 @@ fn put_in_place(connection: &Connection, space: &Space) -> rusqlite::Result<()> 
     // Dropping the table forgets which ids were used: they must not be used again.
     let last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'vectors'), 0)";
     let last: i64 = connection.query_row(last, [], |row| row.get(0))?;
-    connection.execute_batch(
-        "DROP TRIGGER chunks_have_vectors;
-         DROP TRIGGER vectors_outlive_chunks;
-         DROP TRIGGER vectors_never_change;
-         DROP TABLE vectors;",
-    )?;
+    connection.execute_batch(schema::DROP_VECTOR_TRIGGERS)?;
+    connection.execute_batch("DROP TABLE vectors;")?;
     connection.execute_batch(&schema::vector_tables(space.dimensions))?;
     connection.execute_batch(
         "INSERT INTO vectors (chunk, vector)

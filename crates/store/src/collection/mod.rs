@@ -4,8 +4,9 @@
 //! vectors side by side in memory, `index` makes a quicker way to the closest of a great many,
 //! `background` keeps both up to date beside searches,
 //! `search` finds the closest, `text` keeps and asks the full-text index, `hybrid` joins
-//! what both found, `check` proves that the file agrees with itself, `migrate` brings the chunks
-//! into another space, `portable` writes all of it as lines of JSON and reads them.
+//! what both found, `check` proves that the file agrees with itself, `repair` makes anew what does not,
+//! `migrate` brings the chunks into another space, `portable` writes all of it as lines of JSON and
+//! reads them.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
 //! write. Other handles and processes may read while one writes; writers take turns.
@@ -21,6 +22,7 @@ mod background;
 mod search;
 mod hybrid;
 mod check;
+mod repair;
 mod migrate;
 mod portable;
 #[cfg(test)]
@@ -38,12 +40,14 @@ use self::background::Background;
 pub use self::check::CheckReport;
 pub(crate) use self::check::{describe, quick_check};
 pub use self::hybrid::Fusion;
+pub(crate) use self::hybrid::{DEPTH, joined};
 pub use self::index::{IndexInfo, SearchMethod};
 pub use self::migrate::Migration;
 pub(crate) use self::open::MAX_DIMENSIONS;
 use self::packed::Reader;
 pub use self::portable::{ImportReport, is_exported_collection};
 pub(crate) use self::read::to_floats;
+pub(crate) use self::schema::APPLICATION_ID;
 use crate::{ErrorKind, Result};
 
 /// How long an operation waits for another process before it gives up.

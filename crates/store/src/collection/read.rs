@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 
+use super::check::is_sound;
 use super::index::index_path;
 use super::open::log_path;
 use super::packed::packed_path;
@@ -97,6 +98,46 @@ impl Collection {
                 vectors.extend(to_floats(row.get_ref(0)?.as_blob()?));
             }
             Ok(vectors)
+        })
+    }
+
+    /// The chunks of a document in order, each with its vector; without one whose vector is missing
+    /// or damaged.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn document_passages(&self, document_id: i64) -> Result<Vec<(Chunk, Option<Vec<f32>>)>> {
+        let dimensions = self.info.space.dimensions;
+        self.read(|connection| {
+            let select = "SELECT id, ordinal, span_start, span_end, first_line, last_line,
+                    heading_path, num_tokens, text, document, vector
+                FROM chunks LEFT JOIN vectors ON vectors.chunk = chunks.id
+                WHERE document = ?1 ORDER BY ordinal";
+            let mut select = connection.prepare_cached(select)?;
+            let passages = select.query_map([document_id], |row| {
+                let blob = row.get_ref(10)?.as_blob_or_null()?;
+                let blob = blob.filter(|blob| is_sound(blob, dimensions));
+                Ok((chunk(row)?, blob.map(|blob| to_floats(blob).collect())))
+            })?;
+            passages.collect()
+        })
+    }
+
+    /// Up to `limit` chunks that have a vector, chosen at random; their scores are 0.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn sample_chunks(&self, limit: usize) -> Result<Vec<Hit>> {
+        self.read(|state| {
+            let select = "SELECT id FROM chunks WHERE id IN (SELECT chunk FROM vectors)
+                          ORDER BY random() LIMIT ?1";
+            let mut select = state.prepare_cached(select)?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let ids = select.query_map([limit], |row| row.get(0))?;
+            let ids = ids.collect::<rusqlite::Result<Vec<i64>>>()?;
+            ids.into_iter().map(|id| read_hit(state, id, 0.0)).collect()
         })
     }
 

@@ -51,6 +51,9 @@ pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<Contents>
         return Ok(Contents::Nothing);
     }
     let path = path.to_path_buf();
+    if application_id == crate::vector_store::APPLICATION_ID {
+        return Err(ErrorKind::PointsFile { path }.into());
+    }
     if application_id != APPLICATION_ID {
         return Err(ErrorKind::NotWenyi {
             path,
@@ -129,21 +132,31 @@ pub(super) fn vector_tables(dimensions: usize) -> String {
                 REFERENCES chunks (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
             vector BLOB NOT NULL CHECK (length(vector) = {bytes})
         ) STRICT;
-        CREATE TRIGGER chunks_have_vectors BEFORE INSERT ON chunks
-            WHEN NOT EXISTS (SELECT 1 FROM vectors WHERE chunk = new.id)
-            BEGIN SELECT RAISE(ABORT, 'a chunk without a vector'); END;
-        CREATE TRIGGER vectors_outlive_chunks BEFORE DELETE ON vectors
-            WHEN EXISTS (SELECT 1 FROM chunks WHERE id = old.chunk)
-            BEGIN SELECT RAISE(ABORT, 'a chunk would lose its vector'); END;
-        CREATE TRIGGER vectors_never_change BEFORE UPDATE ON vectors
-            BEGIN SELECT RAISE(ABORT, 'a vector is replaced, not changed'); END;"
+        {VECTOR_TRIGGERS}"
     )
 }
+
+/// What keeps other programs, and our own mistakes, from parting chunks and vectors.
+pub(super) const VECTOR_TRIGGERS: &str = "
+    CREATE TRIGGER chunks_have_vectors BEFORE INSERT ON chunks
+        WHEN NOT EXISTS (SELECT 1 FROM vectors WHERE chunk = new.id)
+        BEGIN SELECT RAISE(ABORT, 'a chunk without a vector'); END;
+    CREATE TRIGGER vectors_outlive_chunks BEFORE DELETE ON vectors
+        WHEN EXISTS (SELECT 1 FROM chunks WHERE id = old.chunk)
+        BEGIN SELECT RAISE(ABORT, 'a chunk would lose its vector'); END;
+    CREATE TRIGGER vectors_never_change BEFORE UPDATE ON vectors
+        BEGIN SELECT RAISE(ABORT, 'a vector is replaced, not changed'); END;";
+
+/// Takes [`VECTOR_TRIGGERS`] away, those that are there.
+pub(super) const DROP_VECTOR_TRIGGERS: &str = "
+    DROP TRIGGER IF EXISTS chunks_have_vectors;
+    DROP TRIGGER IF EXISTS vectors_outlive_chunks;
+    DROP TRIGGER IF EXISTS vectors_never_change;";
 
 /// Brings the tables and marks of a collection to [`SCHEMA_VERSION`], in the caller's transaction.
 pub(crate) fn upgrade(connection: &Connection, version: u32) -> rusqlite::Result<()> {
     if version < 2 {
-        connection.execute_batch(text::TABLES)?;
+        connection.execute_batch(&text::tables())?;
         text::rebuild(connection)?;
     }
     if version < 3 {

@@ -59,6 +59,8 @@ enum Test {
     Except(Vec<Value>),
     /// All of these terms, in any order.
     Text(Vec<QueryTerm>),
+    /// One of these terms at least.
+    TextAny(Vec<QueryTerm>),
     /// This text as it stands, whatever its case.
     Phrase(String),
     Range(Bounds),
@@ -122,13 +124,12 @@ impl Test {
             Self::Except(unwanted) => values
                 .iter()
                 .any(|value| !value.is_null() && !is_one_of(value, unwanted)),
-            Self::Text(wanted) => values
-                .iter()
-                .filter_map(|value| value.as_str())
-                .any(|text| {
-                    let has = terms(text);
-                    wanted.iter().all(|term| term.is_among(&has))
-                }),
+            Self::Text(wanted) => {
+                any_text(values, |has| wanted.iter().all(|term| term.is_among(has)))
+            }
+            Self::TextAny(wanted) => {
+                any_text(values, |has| wanted.iter().any(|term| term.is_among(has)))
+            }
             Self::Phrase(phrase) => values
                 .iter()
                 .filter_map(|value| value.as_str())
@@ -137,6 +138,12 @@ impl Test {
             Self::Count(bounds) => bounds.contain(&values.len().into()),
         }
     }
+}
+
+/// True if one of the values is a text whose terms pass.
+fn any_text(values: &[&Value], passes: impl Fn(&[String]) -> bool) -> bool {
+    let texts = values.iter().filter_map(|value| value.as_str());
+    texts.map(terms).any(|has| passes(&has))
 }
 
 impl Bounds {

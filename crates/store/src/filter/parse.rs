@@ -45,7 +45,7 @@ fn filter(json: &Value, place: &str, depth: usize) -> Result<Conditions> {
 
 const CLAUSES: &str = "`must`, `should`, `must_not` or `min_should`";
 const CONDITIONS: &str = "a condition with `key`, `has_id`, `is_empty`, `is_null`, `nested`, or a \
-                          filter";
+                          filter (`has_vector` is not served)";
 
 /// One condition, or an array of them.
 fn list(json: &Value, place: &str, depth: usize) -> Result<Vec<Condition>> {
@@ -145,7 +145,7 @@ fn flag(name: &str, key: String, value: &Value, place: &str) -> Result<Condition
 }
 
 fn matching(json: &Value, place: &str) -> Result<Test> {
-    let expected = "one of `value`, `any`, `except`, `text`, `phrase`";
+    let expected = "one of `value`, `any`, `except`, `text`, `text_any`, `phrase`";
     let fields = object(json, place)?;
     let (Some((name, value)), 1) = (fields.iter().next(), fields.len()) else {
         return Err(refused(place, expected, json));
@@ -164,6 +164,7 @@ fn matching(json: &Value, place: &str) -> Result<Test> {
         "any" => Test::Any(scalars(value, place)?),
         "except" => Test::Except(scalars(value, place)?),
         "text" => Test::Text(wanted_terms(text()?)),
+        "text_any" => Test::TextAny(wanted_terms(text()?)),
         "phrase" => Test::Phrase(text()?.to_lowercase()),
         _ => return Err(refused(place, expected, value)),
     })

@@ -65,6 +65,14 @@ fn values() {
         false,
     );
     must(
+        json!({"key": "title", "match": {"text_any": "online index"}}),
+        true,
+    );
+    must(
+        json!({"key": "title", "match": {"text_any": "online now"}}),
+        false,
+    );
+    must(
         json!({"key": "title", "match": {"phrase": "THE INDEXES"}}),
         true,
     );
@@ -72,6 +80,20 @@ fn values() {
         json!({"key": "title", "match": {"phrase": "indexes the"}}),
         false,
     );
+}
+
+#[test]
+fn what_is_not_served_is_refused_by_its_name() {
+    for (condition, place) in [
+        (json!({"has_vector": "title"}), "filter.must[0].has_vector"),
+        (
+            json!({"key": "a", "match": {"like": "b"}}),
+            "filter.must[0].match.like",
+        ),
+    ] {
+        let error = Conditions::from_json(&json!({"must": [condition]})).unwrap_err();
+        assert!(error.to_string().contains(place), "{error}");
+    }
 }
 
 #[test]

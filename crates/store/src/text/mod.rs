@@ -10,10 +10,13 @@
 //! - Chinese and Japanese by pairs of neighbouring characters. Against a dictionary of words
 //!   (`jieba`), pairs find as much (`docs/retrieval.md` has the figures), know every name, and need
 //!   no dictionary to be loaded, which takes 130 ms or more.
+//!
+//! `table` keeps the terms in SQLite and finds them there.
 
 mod runs;
 mod compound;
 mod stop_words;
+pub(crate) mod table;
 
 use std::collections::HashSet;
 

@@ -19,6 +19,7 @@ mod memory;
 mod dump;
 mod sqlite;
 mod documents;
+mod integers;
 
 use std::fmt;
 
@@ -27,6 +28,7 @@ use crate::Result;
 pub use self::documents::DocumentPoints;
 pub use self::dump::RefusedEntry;
 pub use self::index::{check_points, check_query};
+pub use self::integers::integer_beyond_64_bits;
 pub use self::memory::MemoryStore;
 pub use self::mmr::{maximal_marginal_relevance, maximal_marginal_relevance_by};
 pub use self::named::{NamedPoint, NamedVector, Space, SparseVector, UNNAMED, Vectors};
@@ -35,6 +37,7 @@ pub use self::request::{
     Distance, Existing, MmrRequest, Page, PayloadChange, Scroll, SearchRequest, Selection,
     StoreInfo, StoreOptions,
 };
+pub(crate) use self::sqlite::APPLICATION_ID;
 pub use self::sqlite::{Combine, SpaceQuery, SqliteDatabase, SqliteStore};
 
 /// A collection of points, wherever it is kept. Handles are shared between threads.

@@ -279,6 +279,45 @@ fn disagreements_are_found_by_search_and_check() {
 }
 
 #[test]
+fn repair_takes_away_what_lost_its_other_half_and_marks_the_document() {
+    let (_folder, path) = place();
+    let collection = made(&path);
+    let second: &[f32] = &[0.0, 1.0];
+    for path in ["b", "c"] {
+        collection
+            .upsert_document(&document(path, &[("one", X), ("two", second)]))
+            .unwrap();
+    }
+    let other = Connection::open(&path).unwrap();
+    // Of `b` a vector is gone, of `c` one is NaN, and a vector belongs to nothing.
+    let damage = "DROP TRIGGER vectors_outlive_chunks; DROP TRIGGER vectors_never_change;
+                  PRAGMA foreign_keys = OFF; DELETE FROM vectors WHERE chunk = 2;
+                  UPDATE vectors SET vector = x'0000C07F00000000' WHERE chunk = 5;
+                  INSERT INTO vectors VALUES (9, x'0000803F00000000')";
+    other.execute_batch(damage).unwrap();
+    assert!(collection.search(X, 5, &Filter::default()).is_err());
+    assert_eq!(collection.check().unwrap().incomplete_documents, ["b", "c"]);
+
+    let report = collection.repair().unwrap();
+    assert_eq!(report.incomplete_documents, ["b", "c"]);
+    let hits = found(&collection, X, 5, &Filter::default());
+    assert_eq!(hits, [("a".into(), 0), ("c".into(), 0), ("b".into(), 1)]);
+    for info in collection.documents().unwrap() {
+        let is_marked = info.document.content_hash.is_empty() && info.document.modified_ns == -1;
+        assert_eq!(is_marked, info.document.path != "a", "{info:?}");
+    }
+    // The file refuses such damage again.
+    let error = other.execute_batch("DELETE FROM vectors WHERE chunk = 1");
+    assert!(error.is_err());
+    for path in ["b", "c"] {
+        collection
+            .upsert_document(&document(path, &[("one", X), ("two", second)]))
+            .unwrap();
+    }
+    assert_clean(&collection);
+}
+
+#[test]
 fn a_file_cut_off_is_reported() {
     let (_folder, path) = place();
     let collection = Collection::create(&path, &options(2)).unwrap();

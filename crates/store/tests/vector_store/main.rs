@@ -4,6 +4,7 @@
 mod kill;
 mod langchain;
 mod spaces;
+mod hybrid;
 mod suite;
 
 use wenyi_store::vector_store::{MemoryStore, SqliteDatabase};

@@ -26,6 +26,11 @@ pub trait Embedder: Send + Sync {
         self.dimensions()
     }
 
+    /// True if it answers from behind a network, where half the texts take hardly less time.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Tokens that one text may have, special ones and the longest prompt included.
     fn max_length(&self) -> usize;
 

@@ -371,6 +371,10 @@ impl Embedder for RemoteEmbedder {
         &self.fingerprint
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn max_dimensions(&self) -> usize {
         let widest = self.known.widths.iter().copied().max();
         widest

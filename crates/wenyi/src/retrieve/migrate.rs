@@ -5,7 +5,7 @@ use wenyi_store::{Collection, Hit, Space};
 
 use super::chunk::kept;
 use super::{ErrorKind, Result};
-use crate::embed::{EmbedOptions, Embedder, Overflow, Role};
+use crate::embed::Embedder;
 use crate::progress::{Progress, Unit};
 
 /// Passages that are embedded in one call and written in one transaction: a second or two of work
@@ -87,13 +87,7 @@ fn embed(embedder: &dyn Embedder, collection: &Collection, pending: &[Hit]) -> R
     }
     let text = |hit: &Hit| kept::embedding_text(embedder, &hit.chunk.heading_path, &hit.chunk.text);
     let texts = pending.iter().map(text).collect::<Result<Vec<_>>>()?;
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let options = EmbedOptions {
-        role: Role::Document,
-        overflow: Overflow::SplitMean,
-        ..EmbedOptions::default()
-    };
-    let embeddings = embedder.embed(&texts, &options)?;
+    let embeddings = kept::embed(embedder, &texts)?;
     let ids = pending.iter().map(|hit| hit.chunk_id);
     let vectors: Vec<(i64, &[f32])> = ids.zip(embeddings.iter()).collect();
     collection.write_migrated(&vectors)?;

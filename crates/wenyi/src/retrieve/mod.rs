@@ -5,7 +5,8 @@
 //! [`chunk`] cuts it at headings, paragraphs and [`sentences`](mod@sentences) within the model's
 //! tokens; [`index`](mod@index) embeds what is new and keeps it in a [`collection`];
 //! [`search`](mod@search) finds the passages closest to a question, and [`words`](mod@words) what
-//! both have in common.
+//! both have in common; [`migrate`](mod@migrate) embeds a collection with another model, and
+//! [`verify`](mod@verify) proves of a sample that its vectors are those of its texts.
 
 mod error;
 pub mod load;
@@ -16,6 +17,7 @@ pub mod collection;
 pub mod index;
 pub mod search;
 pub mod migrate;
+pub mod verify;
 
 #[cfg(test)]
 pub(crate) mod bag_of_words;
@@ -31,3 +33,4 @@ pub use self::search::{
     search_words,
 };
 pub use self::sentences::sentences;
+pub use self::verify::{Differing, VerifyReport, verify};

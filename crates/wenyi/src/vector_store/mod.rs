@@ -26,4 +26,4 @@ pub use self::qdrant::QdrantStore;
 pub use self::retriever::{Retriever, RetrieverOptions, SearchType};
 pub use self::text_store::{StoredText, TextStore};
 pub use self::transfer::{ExportError, TransferReport, copy, export, import};
-pub use self::url::{open_or_create_store, open_store};
+pub use self::url::{open_or_create_store, open_store, sqlite_file};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, Write};
 
 use wenyi_store::Result;
-use wenyi_store::vector_store::{Point, PointId, Scroll, VectorStore};
+use wenyi_store::vector_store::{Point, PointId, Scroll, VectorStore, integer_beyond_64_bits};
 
 use crate::progress::{Progress, Unit};
 
@@ -113,16 +113,18 @@ fn point_of(line: &str, number: u64) -> Result<Option<Point>, ExportError> {
     if line.trim().is_empty() {
         return Ok(None);
     }
-    let point: Point = serde_json::from_str(line).map_err(|error| ExportError::Line {
+    let refused = |reason| ExportError::Line {
         line: number,
-        reason: error.to_string(),
-    })?;
+        reason,
+    };
+    if let Some(integer) = integer_beyond_64_bits(line) {
+        let reason = format!("the integer {integer} does not fit into 64 bits");
+        return Err(refused(reason));
+    }
+    let point = serde_json::from_str(line).map_err(|error| refused(error.to_string()));
+    let point: Point = point?;
     if point.vector.is_empty() {
-        let reason = "it has no vector".into();
-        return Err(ExportError::Line {
-            line: number,
-            reason,
-        });
+        return Err(refused("it has no vector".into()));
     }
     Ok(Some(point))
 }

@@ -48,18 +48,14 @@ pub fn open_or_create_store(url: &str, options: &StoreOptions) -> Result<Arc<dyn
 }
 
 fn open(url: &str, missing: Missing<'_>) -> Result<Arc<dyn VectorStore>> {
-    let (scheme, rest) = match url.split_once(':') {
-        // One letter is a drive of Windows.
-        Some((scheme, rest)) if scheme.len() > 1 => (scheme, rest),
-        _ => return open_sqlite(url, missing),
+    let Some((scheme, rest)) = scheme_of(url) else {
+        return open_sqlite(url, missing);
     };
     match scheme {
         "memory" => open_memory(rest, missing),
         "sqlite" => open_sqlite(rest, missing),
         "postgres" | "postgresql" => Ok(Arc::new(PostgresStore::open(url, missing)?)),
         "qdrant" | "qdrants" => Ok(Arc::new(QdrantStore::open(url, missing)?)),
-        // A path with a colon in it.
-        _ if !rest.starts_with("//") && Path::new(url).exists() => open_sqlite(url, missing),
         _ => Err(refused(
             url,
             "expected `memory:`, `sqlite:`, `postgres:` or `qdrant:`",
@@ -110,7 +106,7 @@ fn open_sqlite(rest: &str, missing: Missing<'_>) -> Result<Arc<dyn VectorStore>>
             }
             match SqliteDatabase::open(path) {
                 Ok(database) => Ok(database.collection(&name)?),
-                Err(error) if is_other_program(&error) => Ok(Arc::new(DocumentPoints::open(path)?)),
+                Err(error) if is_of_documents(&error) => Ok(Arc::new(DocumentPoints::open(path)?)),
                 Err(error) => Err(error),
             }
         }
@@ -120,9 +116,44 @@ fn open_sqlite(rest: &str, missing: Missing<'_>) -> Result<Arc<dyn VectorStore>>
     }
 }
 
-fn is_other_program(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotWenyi { .. })
+fn is_of_documents(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::DocumentsFile { .. })
 }
+
+/// The file that a store's URL names, if it is one of SQLite, and the collection in it, if it names
+/// one. A path without a scheme is such a URL.
+#[must_use]
+pub fn sqlite_file(url: &str) -> Option<(&Path, Option<String>)> {
+    let rest = match scheme_of(url) {
+        Some(("sqlite", rest)) => rest,
+        Some(_) => return None,
+        None => url,
+    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let mut parameters = parameters(query).into_iter();
+    let name = parameters.find(|(key, _)| key == "collection");
+    Some((Path::new(path), name.map(|(_, name)| name)))
+}
+
+/// The scheme of a URL and what stands behind it; none for a path.
+fn scheme_of(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    // One letter is a drive of Windows; and a path may have a colon in it.
+    let is_known = SCHEMES.contains(&scheme);
+    let is_path =
+        scheme.len() == 1 || !is_known && !rest.starts_with("//") && Path::new(url).exists();
+    (!is_path).then_some((scheme, rest))
+}
+
+const SCHEMES: [&str; 6] = [
+    "memory",
+    "sqlite",
+    "postgres",
+    "postgresql",
+    "qdrant",
+    "qdrants",
+];
 
 /// The pairs of a query, decoded.
 pub(super) fn parameters(query: &str) -> Vec<(String, String)> {

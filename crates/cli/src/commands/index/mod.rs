@@ -206,6 +206,8 @@ fn groups(arguments: &Arguments, hub: &wenyi::hub::Hub) -> anyhow::Result<Vec<Gr
         .map(|path| match Target::new(path, None, hub) {
             Target::Documents { root, collection } => Ok((collection, vec![root])),
             Target::Collection(path) => {
+                // One of points, or of another program, is said to be that.
+                Collection::open_read_only(&path)?;
                 let message = format!("`{}` is a collection, expected documents", path.display());
                 Err(UserError::new(message)
                     .with_hint("`wenyi search` takes collections")

@@ -3,17 +3,19 @@
 
 mod method;
 mod migrate;
+mod place;
 mod points;
+mod sound;
 mod transfer;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
-use wenyi::store::{CheckReport, Collection};
+use wenyi::store::Collection;
+use wenyi::vector_store::sqlite_file;
 
 use crate::output::table::{Align, Table};
 use crate::output::{self, quantity, style};
@@ -28,11 +30,13 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Show what a collection holds and what it was made with
-    Info(FileArguments),
+    /// Show what a collection, a file of points or a store elsewhere holds
+    #[command(after_help = transfer::URLS)]
+    Info(InfoArguments),
     /// Prove that documents, passages, vectors and text index agree; changes nothing
-    Check(FileArguments),
-    /// Make all that is derived anew (text index, packed vectors, graph or coarse form), then check
+    Check(sound::CheckArguments),
+    /// Make all that is derived anew (text index, packed vectors, graph or coarse form), mark documents
+    /// that lack passages for `wenyi index`, then check
     Repair(FileArguments),
     /// Give back the room of removed documents
     Vacuum(FileArguments),
@@ -51,10 +55,21 @@ enum What {
 }
 
 #[derive(Args, Debug)]
+struct InfoArguments {
+    /// The collection's file, a file of points, or the URL of a store
+    #[arg(value_name = "STORE")]
+    store: String,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
 struct FileArguments {
     /// The collection's file, or a file of points
     #[arg(value_name = "COLLECTION.db")]
-    collection: PathBuf,
+    collection: String,
 
     /// Print one JSON document
     #[arg(long)]
@@ -64,7 +79,9 @@ struct FileArguments {
 const EXAMPLES: &str = "\
 Examples:
   wenyi store info notes.db
+  wenyi store info qdrant://127.0.0.1:6333/notes
   wenyi store check notes.db --json
+  wenyi store check notes.db --sample 200
   wenyi store repair notes.db
   wenyi store graph notes.db
   wenyi store coarse notes.db --binary
@@ -96,22 +113,9 @@ struct Info<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.what {
-        What::Info(file) if points::is_points(&file.collection) => points::info(file),
-        What::Info(file) => info(file),
-        What::Check(file) if points::is_points(&file.collection) => {
-            report(file, &points::open(file)?.check()?)
-        }
-        What::Check(file) => {
-            let collection = Collection::open_read_only(&file.collection)?;
-            report(file, &collection.check()?)
-        }
-        What::Repair(file) if points::is_points(&file.collection) => {
-            report(file, &points::open(file)?.repair()?)
-        }
-        What::Repair(file) => report(file, &Collection::open(&file.collection)?.repair()?),
-        What::Vacuum(file) if points::is_points(&file.collection) => {
-            Ok(points::open(file)?.vacuum()?)
-        }
+        What::Info(arguments) => info(arguments),
+        What::Check(arguments) => sound::check(arguments),
+        What::Repair(file) => sound::repair(file),
         What::Vacuum(file) => vacuum(file),
         What::Graph(arguments) => method::graph(arguments),
         What::Coarse(arguments) => method::coarse(arguments),
@@ -122,8 +126,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn info(file: &FileArguments) -> anyhow::Result<()> {
-    let collection = Collection::open_read_only(&file.collection)?;
+fn info(arguments: &InfoArguments) -> anyhow::Result<()> {
+    match sqlite_file(&arguments.store) {
+        Some((path, None)) if points::is_points(path) => points::info(path, arguments.json),
+        Some((path, None)) => info_of_documents(path, arguments.json),
+        // A collection among others, or no file.
+        _ => points::info_at(&arguments.store, arguments.json),
+    }
+}
+
+fn info_of_documents(path: &Path, json: bool) -> anyhow::Result<()> {
+    let collection = Collection::open_read_only(path)?;
     let statistics = collection.statistics()?;
     let made = collection.info();
     let info = Info {
@@ -140,7 +153,7 @@ fn info(file: &FileArguments) -> anyhow::Result<()> {
         fingerprint: &made.space.fingerprint,
         chunking: &made.chunking,
     };
-    if file.json {
+    if json {
         return output::json(&info);
     }
     let model = info.fingerprint["model"].as_str().unwrap_or("unknown");
@@ -172,32 +185,16 @@ fn info(file: &FileArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what disagrees; that something does is an error.
-fn report(file: &FileArguments, report: &CheckReport) -> anyhow::Result<()> {
-    if file.json {
-        let (sound, problems) = (report.is_clean(), &report.problems);
-        output::json(&serde_json::json!({"sound": sound, "problems": problems}))?;
-    } else {
-        let mut stdout = io::stdout().lock();
-        for problem in &report.problems {
-            writeln!(stdout, "{problem}")?;
-        }
-        if report.is_clean() {
-            writeln!(stdout, "sound: all that is in it agrees")?;
-        }
+fn vacuum(arguments: &FileArguments) -> anyhow::Result<()> {
+    let file = place::file_of(&arguments.collection, "vacuum")?;
+    if points::is_points(&file) {
+        return Ok(points::open(&file)?.vacuum()?);
     }
-    match report.problems.len() {
-        0 => Ok(()),
-        count => bail!("`{}` has {count} problems", file.collection.display()),
-    }
-}
-
-fn vacuum(file: &FileArguments) -> anyhow::Result<()> {
-    let collection = Collection::open(&file.collection)?;
+    let collection = Collection::open(&file)?;
     let before = collection.statistics()?.num_bytes;
     collection.vacuum()?;
     let after = collection.statistics()?.num_bytes;
-    if file.json {
+    if arguments.json {
         return output::json(&serde_json::json!({"bytes_before": before, "bytes": after}));
     }
     let (before, after) = (quantity::bytes(before), quantity::bytes(after));

@@ -15,13 +15,14 @@ use wenyi::vector_store::{
     open_or_create_store, open_store,
 };
 
+use super::place::Fresh;
 use super::points;
 use crate::exit::{Stopped, UserError};
 use crate::interrupt;
 use crate::output::{self, quantity};
 use crate::progress::Terminal;
 
-const URLS: &str = "\
+pub(super) const URLS: &str = "\
 Stores:
   memory:FILE.json                          a dump of LangChain's InMemoryVectorStore
   sqlite:FILE.db[?collection=NAME]          an SQLite file; to read, also one of `wenyi index`
@@ -120,10 +121,13 @@ pub(super) fn copy(arguments: &CopyArguments) -> anyhow::Result<()> {
     interrupt::listen();
     expect_lasting(&arguments.to)?;
     let (from, refused) = source(&arguments.from)?;
+    // Before the store, so that it looks after that is closed.
+    let mut fresh = Fresh::of(&arguments.to);
     let to = Target::open(&arguments.to, &from.info()?.options())?;
     let progress = Terminal::new(arguments.json);
     let report = vector_store::copy(&*from, &*to.store, &progress)?;
     to.close()?;
+    fresh.keep();
     finish(&progress, report, Some(&refused), arguments.json)
 }
 
@@ -181,6 +185,7 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
     if is_collection {
         return import_documents(&mut input, &progress, arguments);
     }
+    let mut fresh = Fresh::of(&arguments.store);
     let mut target = None;
     let open = |dimensions| {
         let options = StoreOptions {
@@ -194,6 +199,7 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
     if let Some(target) = target {
         target.close()?;
     }
+    fresh.keep();
     finish(&progress, report, None, arguments.json)
 }
 
@@ -309,10 +315,12 @@ fn import_documents(
         return Err(error.with_hint("name a file: `notes.db`").into());
     }
     progress.start("importing", None, Unit::Items);
+    let mut fresh = Fresh::of(&arguments.store);
     let report = Collection::import(&arguments.store, input, &mut || !progress.is_cancelled());
     progress.finish();
     stopped(progress)?;
     let ImportReport { written, unchanged } = report?;
+    fresh.keep();
     if arguments.json {
         return output::json(&serde_json::json!({"written": written, "unchanged": unchanged}));
     }

@@ -6,6 +6,7 @@
 mod wire;
 pub(crate) mod service;
 pub(crate) mod collections;
+pub(crate) mod aliases;
 pub(crate) mod points;
 pub(crate) mod read;
 pub(crate) mod query;
@@ -20,6 +21,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use wenyi::store::vector_store::integer_beyond_64_bits;
 
 use crate::collections::Collections;
 use crate::http::App;
@@ -37,6 +39,7 @@ pub(crate) fn is_ours(path: &str) -> bool {
     path == "/"
         || [
             "/collections",
+            "/aliases",
             "/cluster",
             "/telemetry",
             "/healthz",
@@ -76,9 +79,19 @@ async fn answered<T: Serialize + 'static>(
     Ok(response)
 }
 
-/// What a body says.
+/// What a body says, if none of its numbers would change by being read.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(Problem::from)
+    let text = std::str::from_utf8(body).map_err(|error| Problem::Malformed {
+        reason: error.to_string(),
+    })?;
+    if let Some(integer) = integer_beyond_64_bits(text) {
+        return Err(Problem::Malformed {
+            reason: format!(
+                "the integer {integer} does not fit into 64 bits, expected a smaller one or a string"
+            ),
+        });
+    }
+    serde_json::from_str(text).map_err(Problem::from)
 }
 
 /// Whether the client waits for a change. What it is told then, nothing else: a change is on disk before

@@ -215,6 +215,21 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_file_and_integers_that_would_change_are_named() {
+        for empty in ["", " \n"] {
+            let error = load(empty).unwrap_err();
+            assert!(error.to_string().contains("it is empty"), "{error}");
+            assert!(error.is_user_error() && error.hint().is_some());
+        }
+        let entry = r#"{"a":{"vector":[1],"text":"","metadata":{"n":18446744073709551616}}}"#;
+        let error = load(entry).unwrap_err().to_string();
+        assert!(
+            error.contains("`a` has the integer 18446744073709551616"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn odd_files_are_read() {
         let points = load(
             r#"{"b":{"id":"b","vector":[1,0],"text":"\ud83d\ude00 \ud83d \"\\ud83d\" \u4e2d",

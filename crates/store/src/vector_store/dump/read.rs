@@ -7,11 +7,13 @@ use std::path::Path;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{ESCAPED, io_error, not_a_dump};
 use crate::Result;
 use crate::rows::to_unit;
 use crate::vector_store::VectorStore;
+use crate::vector_store::integers::integer_beyond_64_bits;
 use crate::vector_store::memory::MemoryStore;
 use crate::vector_store::point::{Payload, Point, PointId};
 use crate::vector_store::request::StoreOptions;
@@ -62,12 +64,16 @@ impl MemoryStore {
     pub fn load_dump_partly(path: impl AsRef<Path>) -> Result<(Self, Vec<RefusedEntry>)> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
+        if text.trim().is_empty() {
+            return Err(not_a_dump(path, "it is empty".into()));
+        }
         let entries: Entries = serde_json::from_str(&readable(&text))
             .map_err(|error| not_a_dump(path, error.to_string()))?;
         let (mut points, mut refused): (Vec<Point>, _) = (Vec::new(), Vec::new());
         for (id, value) in entries.0 {
             let width = points.first().map(|first| first.vector.len());
-            match point(&id, value).and_then(|point| usable(point, width)) {
+            let point = read(&value).and_then(|value| point(&id, value));
+            match point.and_then(|point| usable(point, width)) {
                 Ok(point) => points.push(point),
                 Err(reason) => refused.push(RefusedEntry { id, reason }),
             }
@@ -93,6 +99,16 @@ fn usable(point: Point, width: Option<usize>) -> Result<Point, String> {
         }
         Err(error) => Err(format!("is refused: {error}")),
     }
+}
+
+/// The value of an entry, all of whose numbers can be kept.
+fn read(entry: &RawValue) -> Result<Value, String> {
+    if let Some(number) = integer_beyond_64_bits(entry.get()) {
+        return Err(format!(
+            "has the integer {number}, which does not fit into 64 bits"
+        ));
+    }
+    serde_json::from_str(entry.get()).map_err(|error| format!("cannot be read: {error}"))
 }
 
 fn point(id: &str, entry: Value) -> Result<Point, String> {
@@ -160,7 +176,7 @@ fn unescape(value: Value) -> Value {
 }
 
 /// The entries in the order of the file.
-struct Entries(Vec<(String, Value)>);
+struct Entries(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

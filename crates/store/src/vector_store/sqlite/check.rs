@@ -45,8 +45,8 @@ const RULES: [(&str, &str); 6] = [
 
 impl SqliteDatabase {
     /// Reads the whole file and says what disagrees: pages and indexes (SQLite's `quick_check`),
-    /// points, vectors and collections with each other, the values of every vector, and the files of
-    /// packed rows with them.
+    /// points, vectors and collections with each other, the values of every vector, and the text indexes
+    /// and files of packed rows with them.
     ///
     /// # Errors
     ///
@@ -68,15 +68,22 @@ impl SqliteDatabase {
                 }
                 for store in &stores {
                     problems.extend(store.check(state)?);
+                    problems.extend(describe(
+                        "points whose terms in the text index are not those of their text",
+                        &store.disagreeing_texts(state)?,
+                    ));
                 }
-                Ok(CheckReport { problems })
+                Ok(CheckReport {
+                    problems,
+                    ..CheckReport::default()
+                })
             };
             run().map_err(|error| self.file.at(error))
         })
     }
 
-    /// Makes anew what is derived of the points (SQLite's own indexes and the files of packed rows);
-    /// then says what [`SqliteDatabase::check`] still finds. Points and vectors are never touched.
+    /// Makes anew what is derived of the points (SQLite's own indexes, text indexes and the files of
+    /// packed rows); then says what [`SqliteDatabase::check`] still finds. Points and vectors are never touched.
     ///
     /// # Errors
     ///
@@ -89,7 +96,9 @@ impl SqliteDatabase {
                 .map_err(|error| self.file.at(error))?;
         }
         for name in self.collections()? {
-            self.collection(&name)?.forget_packed()?;
+            let store = self.collection(&name)?;
+            store.forget_packed()?;
+            store.repair_text_index()?;
         }
         self.check()
     }

@@ -3,7 +3,8 @@
 //! `schema` has the tables, `open` makes and opens files and collections, `write` changes points in
 //! one transaction a call, `search` keeps the vectors packed in memory and in step with the file,
 //! `packed` keeps those of large collections in a file of their own,
-//! `read` brings points back, `spaces` has the points that have several vectors, `check` proves that the file agrees with itself.
+//! `read` brings points back, `spaces` has the points that have several vectors, `text` finds points by
+//! their words too, `check` proves that the file agrees with itself.
 //!
 //! A handle has one connection that writes and one that reads, so a search never waits for a
 //! write. Other handles and processes may read while one writes; writers take turns.
@@ -15,6 +16,7 @@ mod search;
 mod packed;
 mod read;
 mod spaces;
+mod text;
 mod check;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde_json::Value;
 
+pub(crate) use self::schema::APPLICATION_ID;
 use self::search::Packed;
 use self::spaces::PackedSpace;
 pub use self::spaces::{Combine, SpaceQuery};

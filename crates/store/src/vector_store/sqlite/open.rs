@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavio
 use serde_json::Value;
 
 use super::search::Packed;
-use super::{File, SqliteDatabase, SqliteStore, lock, packed, schema};
+use super::{File, SqliteDatabase, SqliteStore, lock, packed, schema, text};
 use crate::collection::open::{
     PAGE_SIZE, absolute, cannot_read, cannot_write, configure, existing, use_wal,
 };
@@ -213,6 +213,8 @@ impl SqliteDatabase {
                 let Some(id) = id.optional()? else {
                     return Ok(None);
                 };
+                // First, so that it does not follow point by point.
+                text::remove(connection, id)?;
                 for delete in [
                     "DELETE FROM points WHERE collection = ?1",
                     "DELETE FROM removed WHERE collection = ?1",

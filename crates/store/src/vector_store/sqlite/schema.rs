@@ -7,10 +7,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::{Error, ErrorKind, Result};
 
 /// `WNYP`, in the header of every file of points.
-pub(super) const APPLICATION_ID: u32 = 0x574E_5950;
+pub(crate) const APPLICATION_ID: u32 = 0x574E_5950;
 
 /// The version of the tables below, kept as `user_version`.
-pub(super) const SCHEMA_VERSION: u32 = 2;
+pub(super) const SCHEMA_VERSION: u32 = 3;
 
 /// The statements that make an empty file of this version.
 ///
@@ -79,6 +79,11 @@ const SPACES: &str = "
         DELETE FROM named_vectors WHERE row = old.row;
     END;";
 
+/// What version 3 added: collections with a full-text index (`text`), told by the version of the analysis
+/// that it was made by. An older build would write points past the index.
+const TEXT_INDEX: &str =
+    "ALTER TABLE collections ADD COLUMN text_analysis INTEGER NOT NULL DEFAULT 0;";
+
 /// Brings a file of an earlier version to this one.
 pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<()> {
     let mut run = || {
@@ -90,8 +95,12 @@ pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<()> {
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have been quicker.
-        if version(&transaction)? == 1 {
+        let found = version(&transaction)?;
+        if found < 2 {
             transaction.execute_batch(SPACES)?;
+        }
+        if found < 3 {
+            transaction.execute_batch(TEXT_INDEX)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         transaction.commit()
@@ -121,6 +130,9 @@ pub(super) fn is_empty(connection: &Connection, path: &Path) -> Result<bool> {
         return Ok(true);
     }
     let path = path.to_path_buf();
+    if application_id == crate::collection::APPLICATION_ID {
+        return Err(ErrorKind::DocumentsFile { path }.into());
+    }
     if application_id != APPLICATION_ID {
         return Err(ErrorKind::NotWenyi {
             path,
@@ -145,6 +157,7 @@ pub(super) fn is_empty(connection: &Connection, path: &Path) -> Result<bool> {
 pub(super) fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
     connection.execute_batch(SPACES)?;
+    connection.execute_batch(TEXT_INDEX)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }

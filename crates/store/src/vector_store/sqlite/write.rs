@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use rusqlite::Connection;
 use rusqlite::types::Value as Sql;
 
-use super::SqliteStore;
 use super::read::{id_to_sql, payload_from};
+use super::{SqliteStore, text};
 use crate::vector_store::index::check_points;
 use crate::vector_store::point::Point;
 use crate::vector_store::request::{Existing, PayloadChange, Selection};
@@ -128,6 +128,7 @@ impl SqliteStore {
         connection
             .prepare_cached(INSERT_VECTOR)?
             .execute((row, self.id, version, bytes))?;
+        text::write(connection, self.id, row, &point.text)?;
         Ok(row)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::PATH_SEPARATOR;
 use super::atoms::TokenCounter;
-use crate::embed::Embedder;
+use crate::embed::{EmbedOptions, Embedder, Embeddings, Overflow, Role};
 use crate::retrieve::Result;
 
 /// The innermost titles that fit a quarter of the model and that the text does not show, then the
@@ -24,6 +24,35 @@ pub(in crate::retrieve) fn embedding_text(
         }
     }
     Ok(text.to_owned())
+}
+
+/// Whatever may have been embedded of the passage: with each stretch of the titles above it, and with
+/// none. [`embedding_text`] is one of them; which titles a text shows can be mistaken where one of them
+/// is a common word.
+pub(in crate::retrieve) fn possible_embedding_texts(
+    heading_path: &[String],
+    text: &str,
+) -> Vec<String> {
+    let mut texts = vec![text.to_owned()];
+    for first in 0..heading_path.len() {
+        for last in first + 1..=heading_path.len() {
+            let context = heading_path[first..last].join(PATH_SEPARATOR);
+            texts.push(format!("{context}\n{text}"));
+        }
+    }
+    texts
+}
+
+/// The vectors of passages that a collection keeps, as indexing made them; one that is too long for the
+/// model counts whole (the mean of its parts).
+pub(in crate::retrieve) fn embed(embedder: &dyn Embedder, texts: &[String]) -> Result<Embeddings> {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let options = EmbedOptions {
+        role: Role::Document,
+        overflow: Overflow::SplitMean,
+        ..EmbedOptions::default()
+    };
+    Ok(embedder.embed(&texts, &options)?)
 }
 
 /// All titles that the text does not show, then the text: for a model that reads much more than an

@@ -3,23 +3,26 @@
 //!
 //! `plan` compares the folders with the collection by size and time of change; `prepare` reads and
 //! cuts the files that may have changed, ahead of the model, on all cores; `batch` embeds the chunks
-//! of many documents in one call; `write` writes them in one transaction while the model goes on.
+//! of many documents in one call, as many as `pace` says; `write` writes them in one transaction while
+//! the model goes on.
 //! What a transaction has acknowledged outlives `kill -9`, and the next run goes on behind it.
 
 mod plan;
 mod prepare;
+mod pace;
 mod batch;
 mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use wenyi_store::Collection;
 
 use self::batch::Batch;
+use self::pace::Pace;
 use self::plan::Plan;
 use self::prepare::{Changed, Prepared, Reader};
 use self::write::{Write, write_all};
@@ -41,8 +44,11 @@ pub struct IndexOptions {
     pub load: LoadOptions,
     /// How they are cut.
     pub chunk: ChunkOptions,
-    /// Tokens that are embedded in one call and written in one transaction.
+    /// Tokens that are embedded in one call and written in one transaction, at most (but a document is
+    /// written whole).
     pub batch_tokens: usize,
+    /// With a model on this machine, about how long it takes until what is embedded is written.
+    pub batch_time: Duration,
     /// Compare every file's content, also where size and time of change are as before.
     pub compare_content: bool,
 }
@@ -52,9 +58,10 @@ impl Default for IndexOptions {
         Self {
             load: LoadOptions::default(),
             chunk: ChunkOptions::default(),
-            // 64 chunks of 256 tokens: a call that fills all cores, and at most about a second of
-            // work that a power cut can undo.
+            // 64 chunks of 256 tokens: a call that fills all cores.
             batch_tokens: 16_384,
+            // The work that a kill or a power cut can undo.
+            batch_time: Duration::from_secs(2),
             compare_content: false,
         }
     }
@@ -227,6 +234,7 @@ impl Run<'_> {
         all: impl Iterator<Item = Result<Prepared>>,
         writer: &mpsc::SyncSender<Write>,
     ) -> Result<()> {
+        let mut pace = Pace::new(self.options, self.embedder);
         let mut batch = Batch::default();
         let mut same = Vec::new();
         for prepared in all {
@@ -259,24 +267,30 @@ impl Run<'_> {
                     batch.push(*document);
                 }
             }
-            if batch.tokens() >= self.options.batch_tokens {
-                self.flush(&mut batch, writer)?;
+            if batch.tokens() >= pace.tokens() {
+                self.flush(&mut batch, &mut pace, writer)?;
             }
         }
-        self.flush(&mut batch, writer)?;
+        self.flush(&mut batch, &mut pace, writer)?;
         if !same.is_empty() {
             hand_over(writer, Write::Touch(same))?;
         }
         Ok(())
     }
 
-    fn flush(&self, batch: &mut Batch, writer: &mpsc::SyncSender<Write>) -> Result<()> {
+    fn flush(
+        &self,
+        batch: &mut Batch,
+        pace: &mut Pace,
+        writer: &mpsc::SyncSender<Write>,
+    ) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
         let batch = std::mem::take(batch);
-        let (documents, done) =
-            batch.embed(self.embedder, self.options.batch_tokens, self.progress)?;
+        let started = Instant::now();
+        let (documents, done) = batch.embed(self.embedder, pace.tokens(), self.progress)?;
+        pace.learn(done.tokens, started.elapsed());
         hand_over(writer, Write::Batch(documents, done))
     }
 

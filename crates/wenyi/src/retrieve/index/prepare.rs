@@ -206,13 +206,13 @@ impl Reader<'_> {
     /// The vectors of an earlier document for the chunks that it had too, told by headings and
     /// text, which are all that is embedded.
     fn known_vectors(&self, document_id: i64, chunks: &[Chunk]) -> Result<Vec<Option<Vec<f32>>>> {
-        let earlier = self.collection.document_chunks(document_id)?;
-        let values = self.collection.document_vectors(document_id)?;
-        let rows = values.chunks_exact(self.embedder.dimensions().max(1));
+        let earlier = self.collection.document_passages(document_id)?;
         let known: HashMap<(&[String], &str), &[f32]> = earlier
             .iter()
-            .map(|chunk| (chunk.heading_path.as_slice(), chunk.text.as_str()))
-            .zip(rows)
+            .filter_map(|(chunk, vector)| {
+                let key = (chunk.heading_path.as_slice(), chunk.text.as_str());
+                Some((key, vector.as_deref()?))
+            })
             .collect();
         let find = |chunk: &Chunk| {
             let key = (chunk.heading_path.as_slice(), chunk.text.as_str());

@@ -148,6 +148,53 @@ fn a_touched_or_moved_file_is_not_embedded_again() {
 }
 
 #[test]
+fn a_passage_that_lost_its_vector_is_marked_by_repair_and_embedded_again() {
+    let folder = Folder::new(&[
+        ("a.md", "# A\n\nFirst.\n\n# B\n\nSecond.\n\n# C\n\nThird.\n"),
+        ("b.md", "Another.\n"),
+    ]);
+    folder.index();
+    folder.embedder.take_embedded();
+    let (path, vectors) = {
+        let collection = folder.open();
+        let a = &collection.documents().unwrap()[0];
+        let vectors = collection.document_vectors(a.id).unwrap();
+        (collection.path().to_path_buf(), vectors)
+    };
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "DROP TRIGGER vectors_outlive_chunks; PRAGMA foreign_keys = OFF;
+             DELETE FROM vectors WHERE chunk = (SELECT id FROM chunks WHERE text LIKE '%Second%')",
+        )
+        .unwrap();
+    // Nothing of a file tells that its passages are incomplete.
+    assert_eq!(folder.index().unchanged, 2);
+    let report = folder.open().check().unwrap();
+    let a = fs::canonicalize(folder.docs().join("a.md")).unwrap();
+    assert_eq!(
+        report.incomplete_documents,
+        [a.to_str().unwrap()],
+        "{report:?}"
+    );
+    assert_eq!(
+        folder.open().repair().unwrap().incomplete_documents.len(),
+        1
+    );
+
+    let report = folder.index();
+    assert_eq!(
+        (counts(&report), report.reused_chunks),
+        ([0, 1, 0, 1, 1], 2)
+    );
+    assert_eq!(folder.embedder.take_embedded(), ["# B\n\nSecond."]);
+    let collection = folder.open();
+    assert!(collection.check().unwrap().is_clean());
+    let a = &collection.documents().unwrap()[0];
+    assert_eq!(collection.document_vectors(a.id).unwrap(), vectors);
+}
+
+#[test]
 fn other_chunk_options_cut_every_document_again() {
     let folder = Folder::new(&[("a.md", &"One two three. ".repeat(20))]);
     folder.index();

@@ -181,7 +181,11 @@ impl Writer {
                            AND strpos(lower(v #>> '{{}}'), {phrase}::text) > 0)"
             ));
         }
-        Err("PostgreSQL cannot `match` a `text` by its words; `phrase` it can".into())
+        let name = test.as_object().and_then(|test| test.keys().next());
+        let name = name.map_or("text", String::as_str);
+        Err(format!(
+            "PostgreSQL cannot `match` a `{name}` by its words; `phrase` it can"
+        ))
     }
 
     fn is_any(&mut self, key: &str, values: &[Value], subject: &str) -> String {

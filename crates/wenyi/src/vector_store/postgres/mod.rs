@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use postgres::types::ToSql;
-use postgres::{Client, NoTls, Row, Transaction};
+use postgres::{Client, Config, NoTls, Row, Transaction};
 use serde_json::Value;
 use wenyi_store::vector_store::{
     Distance, Existing, Page, PayloadChange, Point, PointId, ScoredPoint, Scroll, SearchRequest,
@@ -125,19 +125,7 @@ impl PostgresStore {
     ) -> Result<Vec<ScoredPoint>> {
         let condition = self.filtered(request.filter.as_ref())?;
         let (operator, to_score) = self.operator();
-        let number = condition.values.len();
-        // The order by the operator alone is what an index answers; equals are sorted after it.
-        let sql = format!(
-            "SELECT {}, (embedding {operator} ${}::real[]::vector) AS distance FROM {} AS p
-             WHERE {} ORDER BY embedding {operator} ${}::real[]::vector, seq LIMIT ${} OFFSET ${}",
-            Self::columns(request.with_vector),
-            number + 1,
-            self.table,
-            condition.sql,
-            number + 1,
-            number + 2,
-            number + 3,
-        );
+        let sql = search_sql(&self.table, operator, &condition, request.with_vector);
         let limit = i64::try_from(request.top_k).unwrap_or(i64::MAX);
         let offset = i64::try_from(request.offset).unwrap_or(i64::MAX);
         let mut values = condition.values();
@@ -349,6 +337,21 @@ impl VectorStore for PostgresStore {
     }
 }
 
+/// The search; the query, the limit and the offset come behind the condition's own values.
+fn search_sql(table: &str, operator: &str, condition: &Where, with_vector: bool) -> String {
+    let number = condition.values.len();
+    let query = format!("${}::real[]::vector", number + 1);
+    // The order by the operator alone is what an index answers; equals are sorted after it.
+    format!(
+        "SELECT {}, (embedding {operator} {query}) AS distance FROM {table} AS p
+         WHERE {} ORDER BY embedding {operator} {query}, seq LIMIT ${} OFFSET ${}",
+        PostgresStore::columns(with_vector),
+        condition.sql,
+        number + 2,
+        number + 3,
+    )
+}
+
 /// Numbers before texts, numbers in their order: by bytes, as the table compares them.
 fn id_to_sql(id: &PointId) -> String {
     match id {
@@ -371,18 +374,31 @@ fn vector_to_sql(vector: &[f32]) -> String {
 }
 
 fn connect(address: &str, shown: &str) -> Result<Client> {
-    Client::connect(address, NoTls).map_err(|error| failed(shown, &error))
+    let config = address.parse::<Config>();
+    let config = config.map_err(|error| failed_with(shown, reason(&error), true))?;
+    config
+        .connect(NoTls)
+        .map_err(|error| match error.as_db_error() {
+            Some(_) => failed(shown, &error),
+            None => {
+                let (store, reason) = (shown.into(), reason(&error));
+                ErrorKind::Unreachable { store, reason }.into()
+            }
+        })
 }
 
 fn failed(shown: &str, error: &postgres::Error) -> Error {
-    let reason = match error.as_db_error() {
+    failed_with(shown, reason(error), false)
+}
+
+fn reason(error: &postgres::Error) -> String {
+    match error.as_db_error() {
         Some(said) => said.message().to_owned(),
         None => match std::error::Error::source(error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         },
-    };
-    failed_with(shown, reason, false)
+    }
 }
 
 fn failed_with(shown: &str, reason: impl Into<String>, is_user_error: bool) -> Error {
@@ -400,5 +416,22 @@ impl fmt::Debug for PostgresStore {
             .field("address", &without_password(&self.shown))
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_shows_the_search_as_it_is_sent() {
+        let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let sent = search_sql("\"notes\"", "<=>", &Where::everything(), false);
+        for guide in [
+            include_str!("../../../../../docs/guide/en/cluster.md"),
+            include_str!("../../../../../docs/guide/zh/cluster.md"),
+        ] {
+            assert!(in_one_line(guide).contains(&in_one_line(&sent)), "{sent}");
+        }
     }
 }

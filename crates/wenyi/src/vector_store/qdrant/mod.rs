@@ -146,10 +146,10 @@ impl QdrantStore {
         let request = request
             .body(body)
             .map_err(|error| self.failed(error.to_string(), true))?;
-        let mut response = self
-            .agent
-            .run(request)
-            .map_err(|error| self.failed(error.to_string(), false))?;
+        let mut response = self.agent.run(request).map_err(|error| {
+            let (store, reason) = (self.address.clone(), error.to_string());
+            Error::from(ErrorKind::Unreachable { store, reason })
+        })?;
         let status = response.status().as_u16();
         let text = response
             .body_mut()

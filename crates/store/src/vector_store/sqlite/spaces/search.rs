@@ -81,7 +81,7 @@ impl SqliteStore {
     }
 
     /// The rows that a search may find.
-    fn allowed(
+    pub(in super::super) fn allowed(
         &self,
         state: &Connection,
         request: &SearchRequest,
