@@ -278,6 +278,17 @@ fn what_check_finds_is_healed_by_the_commands_it_names() {
             .map(Vec::len),
         Some(1)
     );
+    // The text is there still.
+    let repaired = run(&mut with_model(&["store", "repair", database])).succeeded();
+    assert!(
+        repaired.stdout.contains("1 passage without a vector"),
+        "{}",
+        repaired.stdout
+    );
+    run(&mut with_model(&sample)).succeeded();
+
+    damage("PRAGMA foreign_keys = OFF; DELETE FROM chunks WHERE id = 1");
+    run(&mut store(&["check", database])).failed(1, &["hint: `wenyi store repair"]);
     run(&mut store(&["repair", database])).failed(1, &["hint: `wenyi index FOLDER"]);
     let indexed = run(&mut with_model(&index)).succeeded().json();
     let indexed = &indexed["collections"][0];

@@ -23,6 +23,7 @@ mod search;
 mod hybrid;
 mod check;
 mod repair;
+mod restore;
 mod migrate;
 mod portable;
 #[cfg(test)]

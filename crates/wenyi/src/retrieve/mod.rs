@@ -5,8 +5,9 @@
 //! [`chunk`] cuts it at headings, paragraphs and [`sentences`](mod@sentences) within the model's
 //! tokens; [`index`](mod@index) embeds what is new and keeps it in a [`collection`];
 //! [`search`](mod@search) finds the passages closest to a question, and [`words`](mod@words) what
-//! both have in common; [`migrate`](mod@migrate) embeds a collection with another model, and
-//! [`verify`](mod@verify) proves of a sample that its vectors are those of its texts.
+//! both have in common; [`migrate`](mod@migrate) embeds a collection with another model,
+//! [`restore`](mod@restore) brings lost vectors back, and [`verify`](mod@verify) proves of a sample that its
+//! vectors are those of its texts.
 
 mod error;
 pub mod load;
@@ -17,6 +18,7 @@ pub mod collection;
 pub mod index;
 pub mod search;
 pub mod migrate;
+pub mod restore;
 pub mod verify;
 
 #[cfg(test)]
@@ -28,6 +30,7 @@ pub use self::error::{Error, ErrorKind, Result};
 pub use self::index::{IndexOptions, IndexReport, index};
 pub use self::load::{Document, Kind, LoadOptions, Location, Skip, SkipReason};
 pub use self::migrate::{MigrateReport, migrate};
+pub use self::restore::restore;
 pub use self::search::{
     BestSentence, SearchHit, SearchMode, SearchOptions, SearchResults, search, search_reranked,
     search_words,

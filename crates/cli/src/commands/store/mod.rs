@@ -35,9 +35,9 @@ enum What {
     Info(InfoArguments),
     /// Prove that documents, passages, vectors and text index agree; changes nothing
     Check(sound::CheckArguments),
-    /// Make all that is derived anew (text index, packed vectors, graph or coarse form), mark documents
-    /// that lack passages for `wenyi index`, then check
-    Repair(FileArguments),
+    /// Make all that is derived anew (text index, packed vectors, graph or coarse form), embed passages that
+    /// lost their vector, mark documents that lack passages for `wenyi index`, then check
+    Repair(sound::RepairArguments),
     /// Give back the room of removed documents
     Vacuum(FileArguments),
     /// Make a graph (HNSW) of a large collection's vectors: quicker searches that miss a few hits

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
-use wenyi::retrieve::{Differing, VerifyReport, verify};
+use wenyi::retrieve::{Differing, ErrorKind, VerifyReport, restore, verify};
 use wenyi::store::{CheckReport, Collection};
 
 use super::place::file_of;
-use super::{FileArguments, points};
+use super::points;
 use crate::arguments::{ModelArguments, positive};
 use crate::collection::remembered_model;
 use crate::exit::{Stopped, Unsound, UserError};
@@ -36,12 +36,28 @@ pub(super) struct CheckArguments {
     model: ModelArguments,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct RepairArguments {
+    /// The collection's file, or a file of points
+    #[arg(value_name = "COLLECTION.db")]
+    collection: String,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    model: ModelArguments,
+}
+
 /// What was found, and by which command.
 struct Finding<'a> {
     file: &'a Path,
     report: CheckReport,
     verified: Option<VerifyReport>,
     is_repaired: bool,
+    /// Passages that have a vector again.
+    num_restored: u64,
 }
 
 pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
@@ -51,6 +67,7 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
         report,
         verified,
         is_repaired: false,
+        num_restored: 0,
     };
     if points::is_points(file) {
         if arguments.sample.is_some() {
@@ -92,19 +109,43 @@ fn verified(
     Ok(report)
 }
 
-pub(super) fn repair(arguments: &FileArguments) -> anyhow::Result<()> {
+pub(super) fn repair(arguments: &RepairArguments) -> anyhow::Result<()> {
     let file = &file_of(&arguments.collection, "repair")?;
-    let report = match points::is_points(file) {
-        true => points::open(file)?.repair()?,
-        false => Collection::open(file)?.repair()?,
+    let (report, num_restored) = if points::is_points(file) {
+        (points::open(file)?.repair()?, 0)
+    } else {
+        let collection = Collection::open(file)?;
+        // First: what still has no vector then is taken away.
+        let num_restored = restored(&collection, arguments)?;
+        (collection.repair()?, num_restored)
     };
     let finding = Finding {
         file,
         report,
         verified: None,
         is_repaired: true,
+        num_restored,
     };
     finding.print(arguments.json)
+}
+
+/// Passages that lost their vector and have one again; the model is needed for these alone.
+fn restored(collection: &Collection, arguments: &RepairArguments) -> anyhow::Result<u64> {
+    if collection.chunks_without_vector()?.is_empty() {
+        return Ok(0);
+    }
+    interrupt::listen();
+    let progress = Terminal::new(arguments.json);
+    let hub = model::hub(arguments.model.compute.offline)?;
+    let remembered = remembered_model(collection.path(), &hub);
+    let embedder = model::open(&arguments.model, remembered.as_deref(), &progress)?;
+    restore(embedder.as_ref(), collection, &progress).map_err(|error| match error.kind() {
+        ErrorKind::Cancelled => {
+            let message = "what was embedded is kept; run it again to go on".into();
+            Stopped { message }.into()
+        }
+        _ => error.into(),
+    })
 }
 
 impl Finding<'_> {
@@ -140,6 +181,9 @@ impl Finding<'_> {
         if !self.report.incomplete_documents.is_empty() {
             found["incomplete_documents"] = json!(self.report.incomplete_documents);
         }
+        if self.num_restored > 0 {
+            found["restored"] = self.num_restored.into();
+        }
         if let Some(verified) = &self.verified {
             found["verified"] = verified.verified.into();
             found["differing"] = json!(verified.differing);
@@ -151,6 +195,10 @@ impl Finding<'_> {
         /// Passages that are named to people.
         const NAMED: usize = 10;
         let mut stdout = io::stdout().lock();
+        if self.num_restored > 0 {
+            let passages = quantity::counted(self.num_restored, "passage");
+            writeln!(stdout, "{passages} without a vector: embedded again")?;
+        }
         for problem in &self.report.problems {
             writeln!(stdout, "{problem}")?;
         }
@@ -190,8 +238,8 @@ impl Finding<'_> {
                 "{index} reads and embeds {documents} again that have lost passages, such as `{path}`"
             ),
             (Some(path), false) => format!(
-                "`wenyi store repair {file}`, then {index}: {documents} have lost passages, such as \
-                 `{path}`, and are embedded again"
+                "`wenyi store repair {file}` embeds again what lost its vector; passages that are gone come \
+                 back with {index}: {documents} have lost something, such as `{path}`"
             ),
             (None, true) => {
                 "restore the file from a backup, or index or import again into a new one".into()
