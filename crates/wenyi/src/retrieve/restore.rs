@@ -65,7 +65,14 @@ mod tests {
         let embedder = BagOfWords::new(128);
         let collection = open_collection(&path, &embedder, &ChunkOptions::default()).unwrap();
         let options = IndexOptions::default();
-        index(&embedder, &collection, &[docs.clone()], &options, &Silent).unwrap();
+        index(
+            &embedder,
+            &collection,
+            std::slice::from_ref(&docs),
+            &options,
+            &Silent,
+        )
+        .unwrap();
         std::fs::remove_dir_all(&docs).unwrap();
         let vectors = |collection: &Collection| {
             let ids = [1, 2, 3].map(|id| collection.vector(id).unwrap());
