@@ -86,7 +86,7 @@ mod tests {
             .execute_batch(
                 "DROP TRIGGER vectors_outlive_chunks; DROP TRIGGER vectors_never_change;
                  PRAGMA foreign_keys = OFF; DELETE FROM vectors WHERE chunk = 1;
-                 UPDATE vectors SET vector = x'00' WHERE chunk = 3",
+                 UPDATE vectors SET vector = zeroblob(length(vector)) WHERE chunk = 3",
             )
             .unwrap();
         assert!(!collection.check().unwrap().is_clean());
