@@ -1,7 +1,7 @@
 //! `wenyi store` with points: copied, exported, imported; and the verbs for collections.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use assert_cmd::Command;
 use serde_json::{Value, json};
@@ -225,13 +225,19 @@ fn an_indexed_collection_is_copied_as_points() {
     index(&[points]).failed(2, &words);
 }
 
+/// A folder in `folder` with a document in each language.
+fn two_documents(folder: &Path) -> io::Result<PathBuf> {
+    let docs = folder.join("docs");
+    fs::create_dir(&docs)?;
+    fs::write(docs.join("月.md"), "# 月\n\n床前明月光。\n")?;
+    fs::write(docs.join("sun.md"), "# Sun\n\nThe sun is bright.\n")?;
+    Ok(docs)
+}
+
 #[test]
 fn what_check_finds_is_healed_by_the_commands_it_names() {
     let folder = tempfile::tempdir().unwrap();
-    let docs = folder.path().join("docs");
-    fs::create_dir(&docs).unwrap();
-    fs::write(docs.join("月.md"), "# 月\n\n床前明月光。\n").unwrap();
-    fs::write(docs.join("sun.md"), "# Sun\n\nThe sun is bright.\n").unwrap();
+    let docs = two_documents(folder.path()).unwrap();
     let database = folder.path().join("notes.db");
     let database = database.to_str().unwrap();
     let with_model = |arguments: &[&str]| {
@@ -369,10 +375,7 @@ fn a_graph_is_made_shown_and_removed() {
 #[test]
 fn a_collection_is_migrated_to_another_model() {
     let folder = tempfile::tempdir().unwrap();
-    let docs = folder.path().join("docs");
-    fs::create_dir(&docs).unwrap();
-    fs::write(docs.join("月.md"), "# 月\n\n床前明月光。\n").unwrap();
-    fs::write(docs.join("sun.md"), "# Sun\n\nThe sun is bright.\n").unwrap();
+    let docs = two_documents(folder.path()).unwrap();
     let database = folder.path().join("notes.db");
     let database = database.to_str().unwrap();
     let with = |verb: &[&str], model: &str| {
@@ -406,10 +409,7 @@ fn a_collection_is_migrated_to_another_model() {
 #[test]
 fn a_collection_of_documents_goes_to_a_file_and_back() {
     let folder = tempfile::tempdir().unwrap();
-    let docs = folder.path().join("docs");
-    fs::create_dir(&docs).unwrap();
-    fs::write(docs.join("月.md"), "# 月\n\n床前明月光。\n").unwrap();
-    fs::write(docs.join("sun.md"), "# Sun\n\nThe sun is bright.\n").unwrap();
+    let docs = two_documents(folder.path()).unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (database, copy, file) = (at("notes.db"), at("copy.db"), at("notes.jsonl"));
     let with_model = |arguments: &[&str]| {
