@@ -24,7 +24,11 @@ import hnswlib
 import numpy
 from usearch.index import Index as Usearch
 
-TOP_K, BATCH, ROUNDS = 10, 64, 5
+TOP_K, BATCH = 10, 64
+
+# Threads of a peer that wait for more work spin for some time: nobody's turn begins beside them.
+REST = 0.5
+
 M, EF_CONSTRUCTION = 16, 200
 EFS = (10, 16, 20, 24, 32, 48, 64, 96, 128, 160, 192, 256)
 
@@ -126,11 +130,12 @@ def timed(search, queries):
     return run
 
 
-def compare(title, size, searches, folder):
+def compare(title, size, searches, folder, rounds):
     """Gives each search its turns; the first is the measure of the others."""
     times, recall = {name: [] for name in searches}, {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, search in searches.items():
+            time.sleep(REST)
             seconds, found = search(size)
             times[name] += seconds
             recall[name] = min(recall.get(name, 1.0), folder.recall(found))
@@ -142,7 +147,7 @@ def compare(title, size, searches, folder):
               f"({size / median:8,.0f}/s) {measure / median:6.2f}x  recall {recall[name]:.4f}", flush=True)
 
 
-def exact(wenyi, folder):
+def exact(wenyi, folder, rounds):
     flat = faiss.IndexFlatIP(folder.rows.shape[1])
     flat.add(folder.rows)
     wenyi.use("exact")
@@ -151,17 +156,17 @@ def exact(wenyi, folder):
         "faiss": timed(lambda q: flat.search(q, TOP_K)[1], folder.queries),
         "wenyi": wenyi.search,
     }
-    compare("exact, one query at a time", 1, searches, folder)
-    compare(f"exact, {BATCH} queries at a time", BATCH, searches, folder)
+    compare("exact, one query at a time", 1, searches, folder, rounds)
+    compare(f"exact, {BATCH} queries at a time", BATCH, searches, folder, rounds)
     print(f"wenyi's memory: {wenyi.memory()}; f32 rows {folder.rows.nbytes / 2**20:.0f} MiB")
 
 
-def coarse(wenyi, folder):
+def coarse(wenyi, folder, rounds):
     searches = {"numpy": timed(lambda q: numpy_search(folder.rows, q), folder.queries), "wenyi": wenyi.search}
     for method in ("binary", f"leading {folder.rows.shape[1] // 2}"):
         wenyi.use(method)
-        compare(f"{method}, one query at a time", 1, searches, folder)
-        compare(f"{method}, {BATCH} queries at a time", BATCH, searches, folder)
+        compare(f"{method}, one query at a time", 1, searches, folder, rounds)
+        compare(f"{method}, {BATCH} queries at a time", BATCH, searches, folder, rounds)
 
 
 class Graph:
@@ -228,8 +233,9 @@ def usearch_graph(folder):
                  lambda index, ef: setattr(index, "expansion_search", ef))
 
 
-def graphs(wenyi, folder, floor, build_only):
-    hnsw, usearch = hnswlib_graph(folder), usearch_graph(folder)
+def graphs(wenyi, folder, rounds, floor, with_usearch, build_only):
+    hnsw = hnswlib_graph(folder)
+    usearch = usearch_graph(folder) if with_usearch else None
     wenyi.use("graph")
     if build_only:
         return
@@ -241,16 +247,14 @@ def graphs(wenyi, folder, floor, build_only):
         return usearch.index.search(queries, TOP_K, threads=os.cpu_count()).keys.reshape(-1, TOP_K)
 
     hnsw.tune(by_hnsw, floor)
-    usearch.tune(by_usearch, floor)
     hnsw.index.set_num_threads(1)
-    searches = {
-        "hnswlib": timed(by_hnsw, folder.queries),
-        "usearch": timed(by_usearch, folder.queries),
-        "wenyi": wenyi.search,
-    }
-    compare("graph, one query at a time", 1, searches, folder)
+    searches = {"hnswlib": timed(by_hnsw, folder.queries), "wenyi": wenyi.search}
+    if usearch:
+        usearch.tune(by_usearch, floor)
+        searches["usearch"] = timed(by_usearch, folder.queries)
+    compare("graph, one query at a time", 1, searches, folder, rounds)
     hnsw.index.set_num_threads(-1)
-    compare(f"graph, {BATCH} queries at a time", BATCH, searches, folder)
+    compare(f"graph, {BATCH} queries at a time", BATCH, searches, folder, rounds)
     print(f"wenyi's memory: {wenyi.memory()}")
 
 
@@ -259,6 +263,8 @@ def main():
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=384)
     parser.add_argument("--queries", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5, help="turns that each gets")
+    parser.add_argument("--no-usearch", action="store_true", help="its graph takes as long as hnswlib's to make")
     parser.add_argument("--recall", type=float, default=0.95, help="what the peers' graphs are to find")
     parser.add_argument("--folder", help="keep rows and indexes here")
     parser.add_argument("--build", action="store_true", help="make what is not in the folder, and end")
@@ -276,14 +282,14 @@ def main():
         wenyi = Wenyi(program, folder)
         parts = [arguments.only] if arguments.only else ["exact", "coarse", "graph"]
         if "exact" in parts and not arguments.build:
-            exact(wenyi, folder)
+            exact(wenyi, folder, arguments.rounds)
         if "coarse" in parts and not arguments.build:
-            coarse(wenyi, folder)
+            coarse(wenyi, folder, arguments.rounds)
         if "graph" in parts:
             # Its memory is to be that of the graph alone.
             wenyi.close()
             wenyi = Wenyi(program, folder)
-            graphs(wenyi, folder, arguments.recall, arguments.build)
+            graphs(wenyi, folder, arguments.rounds, arguments.recall, not arguments.no_usearch, arguments.build)
         wenyi.close()
 
 

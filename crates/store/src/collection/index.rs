@@ -25,7 +25,7 @@ use crate::{Error, ErrorKind, Result};
 const RECALL_TARGET: f64 = 0.97;
 
 /// The same of a coarse form, where it costs little more.
-const COARSE_RECALL_TARGET: f64 = 0.99;
+const COARSE_RECALL_TARGET: f64 = 0.999;
 
 /// An index that finds less than this is not kept.
 const RECALL_FLOOR: f64 = 0.9;

@@ -43,20 +43,64 @@ impl Best {
         (self.heap.len() == self.top_k).then_some(worst.score)
     }
 
-    /// The rows alone, in no order.
-    pub(super) fn into_rows(self) -> Vec<usize> {
-        self.heap
-            .into_iter()
-            .map(|candidate| candidate.row)
-            .collect()
-    }
-
     pub(super) fn into_nearest(self) -> Nearest {
         let sorted = self.heap.into_sorted_vec();
         sorted
             .into_iter()
             .map(|candidate| (candidate.score, candidate.row))
             .collect()
+    }
+}
+
+/// The best candidates so far, for more of them than are worth a heap: twice as many are kept before the
+/// worse half is dropped.
+pub(super) struct Many {
+    count: usize,
+    /// What a further row must reach: the worst of the best at the last dropping.
+    threshold: f32,
+    candidates: Vec<Candidate>,
+}
+
+impl Many {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            count,
+            threshold: f32::NEG_INFINITY,
+            candidates: Vec::with_capacity(2 * count),
+        }
+    }
+
+    pub(super) fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Takes a candidate that reaches the threshold.
+    #[inline]
+    pub(super) fn offer(&mut self, candidate: Candidate) {
+        self.candidates.push(candidate);
+        if self.candidates.len() >= 2 * self.count {
+            self.drop_worse();
+        }
+    }
+
+    /// Takes those of both.
+    pub(super) fn join(&mut self, other: Self) {
+        self.candidates.extend(other.candidates);
+    }
+
+    /// The best rows, in no order.
+    pub(super) fn into_rows(mut self) -> Vec<usize> {
+        self.drop_worse();
+        let candidates = self.candidates.into_iter();
+        candidates.map(|candidate| candidate.row).collect()
+    }
+
+    fn drop_worse(&mut self) {
+        if self.candidates.len() > self.count && self.count > 0 {
+            let (_, worst, _) = self.candidates.select_nth_unstable(self.count - 1);
+            self.threshold = worst.score;
+        }
+        self.candidates.truncate(self.count);
     }
 }
 

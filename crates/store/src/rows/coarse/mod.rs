@@ -24,7 +24,7 @@ use crate::codes::Codes;
 use crate::isa::Isa;
 
 /// With the version of the layout.
-const MAGIC: [u8; 8] = *b"WENYICO1";
+const MAGIC: [u8; 8] = *b"WENYICO2";
 
 /// Recalls are kept in millionths.
 const MILLION: f64 = 1e6;

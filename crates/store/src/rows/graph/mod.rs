@@ -263,7 +263,8 @@ impl Graph {
         let found = walk.layer(ground, &from, 0, ef, wanted);
         let behind = (rows.base()..rows.len()).filter(|&row| rows.allows(allowed, row));
         let found = found.into_iter().map(|found: Found| found.row() as usize);
-        rows.best_of(query, top_k, found.chain(behind))
+        let named: Vec<usize> = found.chain(behind).collect();
+        rows.best_of(query, top_k, &named)
     }
 
     /// Writes the graph of the packed rows with this token to `path`.
