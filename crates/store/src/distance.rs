@@ -15,10 +15,6 @@ use crate::isa::{Isa, Level};
 /// Lanes of the accumulator: one AVX-512 register, two of AVX2, four of SSE2 or NEON.
 const LANES: usize = 16;
 
-/// Bytes that come from memory at once.
-#[cfg(target_arch = "x86_64")]
-const CACHE_LINE: usize = 64;
-
 /// Queries that share one reading of a row: their accumulators fit the registers of AVX2.
 pub(crate) const GROUP: usize = 4;
 
@@ -36,19 +32,6 @@ impl Isa {
             Level::Avx512 | Level::Vnni | Level::Amx => unsafe { dot_many_avx512(row, queries) },
         }
     }
-}
-
-/// Asks for a row that is to be read soon.
-#[inline]
-pub(crate) fn prefetch(row: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(CACHE_LINE / size_of::<f32>()) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing, and every x86-64 CPU takes it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -21,7 +21,6 @@ use self::graph::Graph;
 use self::sample::Sample;
 use self::sieve::Sieve;
 use crate::codes::Codes;
-use crate::distance::prefetch;
 use crate::isa::Isa;
 use crate::{ErrorKind, Result};
 
@@ -54,9 +53,6 @@ const INDEX_BEHIND: usize = 8;
 
 /// Walks that make a second thread worth its start: some 0.1 ms each.
 const QUERIES_PER_THREAD: usize = 4;
-
-/// Rows that are asked for before they are scored.
-const ROWS_AHEAD: usize = 3;
 
 /// The closest rows of one query: `(score, row)`, best first.
 pub(crate) type Nearest = Vec<(f32, usize)>;
@@ -310,14 +306,15 @@ impl Rows {
     }
 
     /// The `top_k` best of these rows, in f32.
-    fn best_of(&self, query: &[f32], top_k: usize, rows: &[usize]) -> Nearest {
+    fn best_of(
+        &self,
+        query: &[f32],
+        top_k: usize,
+        rows: impl IntoIterator<Item = usize>,
+    ) -> Nearest {
         let isa = Isa::best();
         let mut best = Best::new(top_k);
-        for (index, &row) in rows.iter().enumerate() {
-            // They lie anywhere: without this, each is waited for.
-            if let Some(&soon) = rows.get(index + ROWS_AHEAD) {
-                prefetch(self.row(soon));
-            }
+        for row in rows {
             let [score] = isa.dots(self.row(row), [query]);
             let rank = self.ranks[row];
             best.offer(Candidate { score, rank, row });
@@ -335,7 +332,8 @@ impl Rows {
     ) -> Vec<Nearest> {
         let threads = threads.min(queries.len() / QUERIES_PER_THREAD).max(1);
         let pass = |some: Range<usize>| -> Vec<Nearest> {
-            let best = |query: usize| self.best_of(queries[query], top_k, &named[query]);
+            let best =
+                |query: usize| self.best_of(queries[query], top_k, named[query].iter().copied());
             some.map(best).collect()
         };
         shares(queries.len(), threads, pass, |all, more| all.extend(more))

@@ -22,6 +22,15 @@ pub(super) fn map(file: &File) -> io::Result<Arc<MmapRaw>> {
     Ok(Arc::new(map.into()))
 }
 
+/// Zeros in pages of 2 MiB, where the system has them: what is read here and there over hundreds of
+/// megabytes would look up the place of most small pages anew.
+fn huge_pages(bytes: usize) -> io::Result<Arc<MmapRaw>> {
+    let map = MmapRaw::from(MmapOptions::new().len(bytes).map_anon()?);
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Ok(Arc::new(map))
+}
+
 /// Numbers for which every pattern of bits stands for one.
 pub(crate) trait Plain: Copy + Default + 'static {}
 impl Plain for u8 {}
@@ -104,6 +113,22 @@ impl<T: Plain> Column<T> {
     pub(super) fn mapped(base: Section<T>) -> Self {
         let tail = Vec::new();
         Self { base, tail }
+    }
+
+    /// Zeros that are to be read here and there.
+    pub(super) fn scattered(len: usize) -> Self {
+        let map = huge_pages(len.saturating_mul(size_of::<T>()).max(1));
+        // SAFETY: the map is new, and this is its only section.
+        let base = map
+            .ok()
+            .and_then(|map| unsafe { Section::new(&map, 0, len) });
+        base.map_or_else(
+            || Self {
+                base: Section::default(),
+                tail: vec![T::default(); len],
+            },
+            Self::mapped,
+        )
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -98,7 +98,7 @@ impl Coarse {
 
     fn tune(&mut self, rows: &Rows, target: f64) {
         let sample = Sample::of(rows);
-        for oversampling in [1, 2, 4, 8, 16, 32, 64, 128] {
+        for oversampling in [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128] {
             self.info.oversampling = oversampling;
             let found = self.search(rows, 1, &sample.queries, Sample::TOP_K, &Allowed::All);
             let recall = sample.recall(&found);

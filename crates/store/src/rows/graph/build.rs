@@ -309,10 +309,10 @@ fn level(row: u64, m: usize) -> usize {
 
 /// The rows in int8, for all that are mapped.
 pub(super) fn bytes_of(rows: &Rows) -> ByteRows {
-    let mut bytes = ByteRows::new(rows.dimensions());
+    let mut bytes = ByteRows::new(rows.dimensions(), rows.base());
     let mut scratch = Vec::new();
     for row in 0..rows.base() {
-        bytes.push(rows.row(row), &mut scratch);
+        bytes.set(row, rows.row(row), &mut scratch);
     }
     bytes
 }

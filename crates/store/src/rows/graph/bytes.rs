@@ -67,18 +67,23 @@ pub(super) fn padded(dimensions: usize) -> usize {
 }
 
 impl ByteRows {
-    pub(super) fn new(dimensions: usize) -> Self {
+    /// `len` rows of zeros.
+    pub(super) fn new(dimensions: usize, len: usize) -> Self {
+        let width = padded(dimensions);
         Self {
-            width: padded(dimensions),
-            ..Self::default()
+            width,
+            codes: Column::scattered(len * width),
+            scales: Column::scattered(len),
+            sums: Column::scattered(len),
         }
     }
 
-    pub(super) fn push(&mut self, vector: &[f32], scratch: &mut Vec<u8>) {
+    pub(super) fn set(&mut self, row: usize, vector: &[f32], scratch: &mut Vec<u8>) {
         let (scale, sum) = quantise(vector, scratch);
-        self.codes.extend(scratch.iter().copied());
-        self.scales.extend([scale]);
-        self.sums.extend([sum]);
+        let place = row * self.width..(row + 1) * self.width;
+        self.codes.get_mut(place).copy_from_slice(scratch);
+        self.scales.get_mut(row..row + 1)[0] = scale;
+        self.sums.get_mut(row..row + 1)[0] = sum;
     }
 
     #[inline]
@@ -234,7 +239,7 @@ mod tests {
     fn products_are_those_of_the_vectors_and_of_the_definition() {
         let mut random = Random::new(6);
         for dimensions in [1, 3, 63, 64, 65, 384] {
-            let mut rows = ByteRows::new(dimensions);
+            let mut rows = ByteRows::new(dimensions, 9);
             let vectors: Vec<Vec<f32>> = (0..9)
                 .map(|_| {
                     let values = (0..dimensions).map(|_| random.below(2001) as f32 - 1000.0);
@@ -243,8 +248,8 @@ mod tests {
                     values.iter().map(|value| value / norm).collect()
                 })
                 .collect();
-            for vector in &vectors {
-                rows.push(vector, &mut Vec::new());
+            for (row, vector) in vectors.iter().enumerate() {
+                rows.set(row, vector, &mut Vec::new());
             }
             let mut scores = Vec::new();
             rows.scores(rows.row(2), &[0, 1, 2, 3, 8, 2], &mut scores);

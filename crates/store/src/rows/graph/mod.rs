@@ -263,8 +263,7 @@ impl Graph {
         let found = walk.layer(ground, &from, 0, ef, wanted);
         let behind = (rows.base()..rows.len()).filter(|&row| rows.allows(allowed, row));
         let found = found.into_iter().map(|found: Found| found.row() as usize);
-        let named: Vec<usize> = found.chain(behind).collect();
-        rows.best_of(query, top_k, &named)
+        rows.best_of(query, top_k, found.chain(behind))
     }
 
     /// Writes the graph of the packed rows with this token to `path`.
