@@ -143,6 +143,15 @@ impl SearchMethod {
     }
 }
 
+/// What the setting is when an index takes its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Setting {
+    /// This, from then on.
+    Becomes(SearchMethod),
+    /// Still this: whoever has set another meanwhile makes the index that it takes.
+    Is(SearchMethod),
+}
+
 /// An index that was, with the ids of its rows: links are taken over from it.
 pub(super) struct EarlierIndex {
     ids: Vec<i64>,
@@ -183,20 +192,18 @@ impl Collection {
         let dimensions = self.info.space.dimensions;
         method.check(dimensions)?;
         let num_rows = self.num_vectors()?;
-        let info = match method.wanted(num_rows, dimensions) {
+        match method.wanted(num_rows, dimensions) {
             None => {
+                self.write(|connection| Ok(set_search_method(connection, method)?))?;
                 self.remove_index()?;
-                None
+                Ok(None)
             }
-            Some(wanted) => Some(self.pack_and_index(wanted, &self.work())?),
-        };
-        self.write(|connection| {
-            connection.execute_batch(TABLE)?;
-            let upsert = "INSERT OR REPLACE INTO settings (name, value) VALUES ('search', ?1)";
-            connection.execute(upsert, [method.to_json().to_string()])?;
-            Ok(())
-        })?;
-        Ok(info)
+            Some(wanted) => {
+                let setting = Setting::Becomes(method);
+                let info = self.pack_and_index(wanted, setting, &self.work())?;
+                Ok(Some(info))
+            }
+        }
     }
 
     /// What searches go through, if they are not exact.
@@ -222,23 +229,29 @@ impl Collection {
     pub(super) fn maintain_with(&self, work: &Work<'_>) -> Result<Option<IndexInfo>> {
         self.pack_if_it_pays(work)?;
         let info = self.index_info()?;
-        let wanted = self.search_method()?;
-        let wanted = wanted.wanted(self.num_vectors()?, self.info.space.dimensions);
+        let setting = self.search_method()?;
+        let wanted = setting.wanted(self.num_vectors()?, self.info.space.dimensions);
         match wanted {
             Some(wanted) if info.is_none_or(|info| info.method() != wanted) => {
-                without_one(self.pack_and_index(wanted, work))
+                without_one(self.pack_and_index(wanted, Setting::Is(setting), work))?;
+                self.index_info()
             }
             _ => Ok(info),
         }
     }
 
     /// Makes an index of all rows.
-    fn pack_and_index(&self, method: SearchMethod, work: &Work<'_>) -> Result<IndexInfo> {
+    fn pack_and_index(
+        &self,
+        method: SearchMethod,
+        setting: Setting,
+        work: &Work<'_>,
+    ) -> Result<IndexInfo> {
         let earlier = match self.is_packed()? {
             true => None,
             false => self.pack_rows()?.1,
         };
-        self.make_index(method, earlier.as_ref(), work)
+        self.make_index(method, earlier.as_ref(), setting, work)
     }
 
     /// All cores, until it is done.
@@ -263,11 +276,13 @@ impl Collection {
         Some(EarlierIndex { ids, index })
     }
 
-    /// Makes an index of the rows that are packed.
+    /// Makes an index of the rows that are packed; says what was made, also if it did not take its
+    /// place because of the setting.
     pub(super) fn make_index(
         &self,
         method: SearchMethod,
         earlier: Option<&EarlierIndex>,
+        setting: Setting,
         work: &Work<'_>,
     ) -> Result<IndexInfo> {
         let dimensions = self.info.space.dimensions;
@@ -299,11 +314,11 @@ impl Collection {
             let (recall, floor) = (info.recall_at_10(), RECALL_FLOOR);
             return Err(ErrorKind::LowRecall { recall, floor }.into());
         }
-        self.write_index(&index, token)?;
+        self.write_index(&index, token, setting)?;
         Ok(info)
     }
 
-    fn write_index(&self, index: &Index, token: i64) -> Result<()> {
+    fn write_index(&self, index: &Index, token: i64, setting: Setting) -> Result<()> {
         let path = index_path(&self.path);
         let mut new = path.clone().into_os_string();
         new.push(format!("-{token:x}.new"));
@@ -312,16 +327,33 @@ impl Collection {
             Index::Graph(graph) => graph.write(&new, token),
             Index::Coarse(coarse) => coarse.write(&new, token),
         };
-        let put = || -> io::Result<()> {
-            written?;
-            // What a search maps is never changed in place.
-            fs::rename(&new, &path)
-        };
-        put().map_err(|source| {
-            let _ = fs::remove_file(&new);
-            ErrorKind::Io { path, source }
-        })?;
-        self.note_index()
+        let written = written.map_err(|source| ErrorKind::Io { path, source }.into());
+        let put = written.and_then(|()| self.put_index(&new, setting));
+        // Not there if it has been renamed.
+        let _ = fs::remove_file(&new);
+        put
+    }
+
+    /// Renames, marks and sets while nobody else can, so that of two who make an index at once that of
+    /// the last setting stays.
+    fn put_index(&self, new: &Path, setting: Setting) -> Result<()> {
+        let at = |error| Error::sqlite(&self.path, error);
+        self.forget_packed();
+        let mut writer = self.writer()?;
+        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate);
+        let transaction = transaction.map_err(at)?;
+        match setting {
+            Setting::Becomes(method) => set_search_method(&transaction, method).map_err(at)?,
+            Setting::Is(method) if search_method(&transaction).map_err(at)? != method => {
+                return Ok(());
+            }
+            Setting::Is(_) => {}
+        }
+        let path = index_path(&self.path);
+        // What a search maps is never changed in place.
+        fs::rename(new, &path).map_err(|source| ErrorKind::Io { path, source })?;
+        mark_index(&transaction).map_err(at)?;
+        transaction.commit().map_err(at)
     }
 
     /// Exact searches from now on.
@@ -334,18 +366,30 @@ impl Collection {
         }
     }
 
-    /// Lets all handles, in whatever process, see that there is another index.
+    /// Lets all handles, in whatever process, see that there is no index.
     fn note_index(&self) -> Result<()> {
         self.forget_packed();
         let mut writer = self.writer()?;
         let mut run = || {
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let upsert = "INSERT OR REPLACE INTO derived (name, token) VALUES ('index', random())";
-            transaction.execute(upsert, [])?;
+            mark_index(&transaction)?;
             transaction.commit()
         };
         run().map_err(|error| Error::sqlite(&self.path, error))
     }
+}
+
+/// Another mark for another index.
+fn mark_index(connection: &Connection) -> rusqlite::Result<()> {
+    let upsert = "INSERT OR REPLACE INTO derived (name, token) VALUES ('index', random())";
+    connection.execute(upsert, []).map(drop)
+}
+
+fn set_search_method(connection: &Connection, method: SearchMethod) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLE)?;
+    let upsert = "INSERT OR REPLACE INTO settings (name, value) VALUES ('search', ?1)";
+    let method = method.to_json().to_string();
+    connection.execute(upsert, [method]).map(drop)
 }
 
 /// No index if there can be none for so few rows, or none that finds enough: searches are exact then.

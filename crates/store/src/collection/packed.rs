@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 use serde_json::Value;
 
 use super::Collection;
-use super::index::{EarlierIndex, index_mark, read_index, without_one};
+use super::index::{EarlierIndex, Setting, index_mark, read_index, without_one};
 use super::read::{json, to_floats};
 use crate::codes::BLOCK;
 use crate::document::Filter;
@@ -78,10 +78,11 @@ impl Collection {
     }
 
     fn pack_with(&self, work: &Work<'_>) -> Result<usize> {
+        let setting = Setting::Is(self.search_method()?);
         let (num_rows, earlier) = self.pack_rows()?;
         if let Some(earlier) = earlier {
             // It was one of the rows as they were.
-            without_one(self.make_index(earlier.method(), Some(&earlier), work))?;
+            without_one(self.make_index(earlier.method(), Some(&earlier), setting, work))?;
         }
         Ok(num_rows)
     }

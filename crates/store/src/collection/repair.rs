@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::check::{bad_vectors, incomplete_documents};
-use super::index::without_one;
+use super::index::{Setting, without_one};
 use super::{CheckReport, Collection, schema, text};
 use crate::Result;
 
@@ -26,9 +26,8 @@ impl Collection {
         // As it was made, or as it is to be if it cannot be read.
         let dimensions = self.info.space.dimensions;
         let was = self.index_info()?.map(|info| info.method());
-        let wanted = self
-            .search_method()?
-            .wanted(self.num_vectors()?, dimensions);
+        let setting = self.search_method()?;
+        let wanted = setting.wanted(self.num_vectors()?, dimensions);
         self.write(|connection| {
             connection.execute_batch("REINDEX; DELETE FROM derived;")?;
             remove_unsound(connection, dimensions)?;
@@ -39,7 +38,7 @@ impl Collection {
         match was.or(wanted) {
             Some(method) => {
                 self.pack_rows()?;
-                without_one(self.make_index(method, None, &self.work()))?;
+                without_one(self.make_index(method, None, Setting::Is(setting), &self.work()))?;
             }
             None => self.pack_if_it_pays(&self.work())?,
         }

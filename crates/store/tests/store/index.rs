@@ -263,6 +263,33 @@ fn writes_and_searches_go_on_while_an_index_is_made() {
 }
 
 #[test]
+fn of_two_that_are_made_at_once_that_of_the_last_setting_stays() {
+    let (_folder, path) = place();
+    let collection = Collection::create(&path, &options(DIMENSIONS)).unwrap();
+    let mut random = Random::new(9);
+    let all = documents(&mut random, 0..1000);
+    collection.upsert_documents(&all).unwrap();
+    collection.set_search_method(GRAPH).unwrap();
+    // As when another program has another layout: the setting wants what is not there.
+    let mut index = path.clone().into_os_string();
+    index.push("-index");
+    std::fs::remove_file(index).unwrap();
+    let binary = SearchMethod::Coarse(CoarseForm::Binary);
+    thread::scope(|scope| {
+        let other = Collection::open(&path).unwrap();
+        let slow = scope.spawn(move || other.maintain().unwrap());
+        // A graph takes a second of one core, and the bits some milliseconds.
+        thread::sleep(Duration::from_millis(100));
+        collection.set_search_method(binary).unwrap();
+        slow.join().unwrap();
+    });
+    assert_eq!(collection.search_method().unwrap(), binary);
+    let info = collection.index_info().unwrap();
+    assert_eq!(info.map(|info| info.method()), Some(binary));
+    assert_clean(&collection);
+}
+
+#[test]
 fn graphs_that_cannot_be_are_refused() {
     let (_folder, path) = place();
     let collection = Collection::create(&path, &options(2)).unwrap();
