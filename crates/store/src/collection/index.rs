@@ -194,7 +194,7 @@ impl Collection {
         let num_rows = self.num_vectors()?;
         match method.wanted(num_rows, dimensions) {
             None => {
-                self.write(|connection| Ok(set_search_method(connection, method)?))?;
+                self.write(|connection| set_search_method(connection, method))?;
                 self.remove_index()?;
                 Ok(None)
             }
