@@ -130,7 +130,7 @@ fn step(query: &[f32]) -> f32 {
 }
 
 /// The scores of a block's rows for `N` queries, Σ qᵢ sᵢ · factor in each query's step, where one reaches
-/// the query's threshold; says which do. Scores of queries without such a row are not written.
+/// the query's threshold; says which do. The scores of a query without such a row mean nothing.
 pub(super) fn scores<const N: usize>(
     isa: Isa,
     signs: &[u8],
